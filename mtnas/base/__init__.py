@@ -1,0 +1,1 @@
+"""Words and small tools every room speaks: standard library and numpy only."""

@@ -1,0 +1,187 @@
+"""Channel groups and selections: which channels must shrink together, and which are kept.
+
+A *unit* of a group is the smallest thing that can be removed: one channel in most networks, one channel of every
+block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group; a
+slimmed width keeps a prefix, a pruned group any subset. Shape letters: U = units of a group, K = positions on one
+tensor axis that belong to one unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mtnas.base.errors import SpaceError
+
+
+@dataclass(frozen=True)
+class Member:
+    """One tensor axis that shrinks with a group.
+
+    Args:
+        name: parameter or buffer name as in `state_dict()`.
+        axis: the axis that is sliced.
+        positions_UK: row u lists the positions on that axis that belong to unit u.
+        role: `out` (produces the channels), `in` (consumes them), `norm` (per-channel affine or statistics).
+    """
+
+    name: str
+    axis: int
+    positions_UK: tuple[tuple[int, ...], ...]
+    role: str
+
+    def to_json(self) -> dict[str, Any]:
+        plain = all(row == (u,) for u, row in enumerate(self.positions_UK))
+        positions: Any = len(self.positions_UK) if plain else [list(row) for row in self.positions_UK]
+        return {"name": self.name, "axis": self.axis, "role": self.role, "positions": positions}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Member:
+        raw = data["positions"]
+        rows = [(u,) for u in range(raw)] if isinstance(raw, int) else [tuple(row) for row in raw]
+        return Member(data["name"], data["axis"], tuple(rows), data["role"])
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """All tensor axes that must shrink together.
+
+    Args:
+        name: the producing layer's name, unique in the model.
+        size: number of units at full width.
+        members: the axes that shrink.
+        owners: tasks whose output the group reaches, in the model's output order.
+        frozen: why it may not shrink; empty when it may.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    owners: tuple[str, ...]
+    frozen: str = ""
+
+    @property
+    def elastic(self) -> bool:
+        return not self.frozen
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "size": self.size,
+            "owners": list(self.owners),
+            "frozen": self.frozen,
+            "members": [member.to_json() for member in self.members],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ChannelGroup:
+        members = tuple(Member.from_json(member) for member in data["members"])
+        return ChannelGroup(data["name"], data["size"], members, tuple(data["owners"]), data["frozen"])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The kept units of every elastic group: frozen, hashable, with a short stable id.
+
+    Groups that are not named are kept whole. Build it with `Selection.of`.
+    """
+
+    kept: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @staticmethod
+    def of(kept: Mapping[str, Iterable[int]]) -> Selection:
+        """Sort names and units, so that equal selections are equal values."""
+        return Selection(tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept)))
+
+    @staticmethod
+    def prefix(widths: Mapping[str, int]) -> Selection:
+        """The first `width` units of each named group."""
+        return Selection.of({name: range(width) for name, width in widths.items()})
+
+    @property
+    def as_dict(self) -> Mapping[str, tuple[int, ...]]:
+        return MappingProxyType(dict(self.kept))
+
+    def widths(self, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+        """Number of kept units of each group, full width where the selection is silent."""
+        kept = self.as_dict
+        return {group.name: len(kept[group.name]) if group.name in kept else group.size for group in groups}
+
+    def compact(self, groups: Sequence[ChannelGroup]) -> Selection:
+        """Without the groups that are kept whole: one value per distinct network."""
+        size = {group.name: group.size for group in groups}
+        return Selection(tuple((name, units) for name, units in self.kept if len(units) != size.get(name)))
+
+    @property
+    def id(self) -> str:
+        text = json.dumps([[name, list(units)] for name, units in self.kept], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, list[int]]:
+        return {name: list(units) for name, units in self.kept}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Sequence[int]]) -> Selection:
+        return Selection.of(data)
+
+    def check(self, groups: Sequence[ChannelGroup]) -> None:
+        """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit."""
+        known = {group.name: group for group in groups}
+        for name, units in self.kept:
+            group = known.get(name)
+            if group is None:
+                raise SpaceError(
+                    "a group of this model", received=repr(name), where="selection", cure="see elastic.summary()"
+                )
+            if not units or units[0] < 0 or units[-1] >= group.size:
+                raise SpaceError(
+                    f"at least one unit out of 0..{group.size - 1}",
+                    received=str(units[:8]),
+                    where=f"selection of {name}",
+                )
+            if group.frozen and len(units) != group.size:
+                raise SpaceError(
+                    "a group that may shrink", received=f"{name} is frozen: {group.frozen}", where="selection"
+                )
+
+
+def kept_positions(group: ChannelGroup, member: Member, units: Sequence[int]) -> np.ndarray:
+    """Positions on the member's axis that stay when only `units` of the group are kept, ascending."""
+    rows = [member.positions_UK[u] for u in units]
+    return np.sort(np.fromiter((position for row in rows for position in row), dtype=np.int64))
+
+
+def axis_slices(
+    groups: Sequence[ChannelGroup], selection: Selection, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, dict[int, np.ndarray]]:
+    """For every tensor that changes: axis -> kept positions, ascending.
+
+    An axis may belong to several groups (concatenation); positions of no group are always kept.
+
+    Args:
+        groups: the model's groups.
+        selection: the kept units.
+        shapes: full shape of every tensor named by a member.
+    """
+    kept = selection.as_dict
+    masks: dict[tuple[str, int], np.ndarray] = {}
+    for group in groups:
+        units = kept.get(group.name)
+        if units is None or len(units) == group.size:
+            continue
+        gone = sorted(set(range(group.size)) - set(units))
+        for member in group.members:
+            key = (member.name, member.axis)
+            if key not in masks:
+                masks[key] = np.ones(shapes[member.name][member.axis], dtype=bool)
+            masks[key][[p for u in gone for p in member.positions_UK[u]]] = False
+    slices: dict[str, dict[int, np.ndarray]] = {}
+    for (name, axis), mask in masks.items():
+        slices.setdefault(name, {})[axis] = np.flatnonzero(mask)
+    return slices

@@ -1,0 +1,1 @@
+"""What may vary: choices, archs, spaces. Knows no torch."""

@@ -1,0 +1,51 @@
+"""A `Choice` is one named discrete decision with ordered options, smallest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtnas.base.errors import SpaceError
+from mtnas.space.arch import Option
+
+KINDS = ("width", "depth", "operator", "experts", "resolution", "precision")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision.
+
+    Args:
+        name: unique in its space; a width choice has the name of its channel group.
+        options: at least one, without duplicates; cheapest first, the last one is the unpruned network's.
+        kind: a row of `KINDS`.
+        owners: the tasks that the decision touches; several = shared encoder.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    kind: str = "width"
+    owners: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) != len(self.options):
+            raise SpaceError(
+                "options without duplicates, at least one", received=str(self.options), where=f"choice {self.name}"
+            )
+        if self.kind not in KINDS:
+            raise SpaceError(f"a kind out of {KINDS}", received=self.kind, where=f"choice {self.name}")
+        if self.kind == "width" and list(self.options) != sorted(self.options, key=float):
+            raise SpaceError("widths in ascending order", received=str(self.options), where=f"choice {self.name}")
+
+    def index(self, option: Option) -> int:
+        if option not in self.options:
+            raise SpaceError(f"one of {list(self.options)}", received=repr(option), where=f"choice {self.name}")
+        return self.options.index(option)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "options": list(self.options), "kind": self.kind, "owners": list(self.owners)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Choice:
+        return Choice(data["name"], tuple(data["options"]), data["kind"], tuple(data["owners"]))
