@@ -1,0 +1,1 @@
+"""Global channel pruning through the model's channel groups, steps judged by measured latency."""

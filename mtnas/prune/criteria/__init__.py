@@ -1,0 +1,1 @@
+"""Pruning criteria: one function per file, one finite score per unit, larger = keep."""

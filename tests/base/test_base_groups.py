@@ -1,0 +1,61 @@
+"""Selections and slices: closed forms, and everything a user could get wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtnas.base.errors import SpaceError
+from mtnas.base.groups import ChannelGroup, Member, Selection, axis_slices, kept_positions
+
+
+def plain(name: str, size: int, *members: tuple[str, int, int], frozen: str = "") -> ChannelGroup:
+    rows = tuple(Member(m, axis, tuple((offset + u,) for u in range(size)), "out") for m, axis, offset in members)
+    return ChannelGroup(name, size, rows, ("a",), frozen)
+
+
+def test_equal_selections_are_equal_values() -> None:
+    assert Selection.of({"b": [2, 0], "a": [1]}) == Selection.of({"a": [1, 1], "b": [0, 2]})
+    assert Selection.of({"a": [0]}).id != Selection.of({"a": [1]}).id
+
+
+def test_prefix_keeps_the_first_units() -> None:
+    assert Selection.prefix({"g": 3}).as_dict["g"] == (0, 1, 2)
+
+
+def test_compact_drops_whole_groups_only() -> None:
+    groups = [plain("a", 2), plain("b", 3)]
+    assert Selection.of({"a": [0, 1], "b": [0, 2]}).compact(groups) == Selection.of({"b": [0, 2]})
+
+
+def test_concatenated_axis_keeps_positions_of_no_group() -> None:
+    groups = [plain("a", 2, ("w", 1, 0)), plain("b", 3, ("w", 1, 4))]
+    slices = axis_slices(groups, Selection.of({"a": [1], "b": [0, 2]}), {"w": (5, 8)})
+    assert slices["w"][1].tolist() == [1, 2, 3, 4, 6, 7]
+
+
+def test_untouched_tensors_are_not_listed() -> None:
+    groups = [plain("a", 2, ("w", 0, 0)), plain("b", 2, ("v", 0, 0))]
+    assert set(axis_slices(groups, Selection.of({"a": [0], "b": [0, 1]}), {"w": (2,), "v": (2,)})) == {"w"}
+
+
+def test_units_may_hold_several_positions() -> None:
+    member = Member("w", 0, ((0, 2), (1, 3)), "out")
+    group = ChannelGroup("g", 2, (member,), ("a",))
+    assert kept_positions(group, member, [1]).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("kept", [{"nope": [0]}, {"a": []}, {"a": [2]}, {"a": [-1]}, {"cold": [0]}])
+def test_wrong_selections_are_refused(kept: dict[str, list[int]]) -> None:
+    groups = [plain("a", 2), plain("cold", 2, frozen="is output 'depth'")]
+    with pytest.raises(SpaceError, match="selection"):
+        Selection.of(kept).check(groups)
+
+
+def test_json_round_trip() -> None:
+    group = ChannelGroup(
+        "g", 2, (Member("w", 0, ((0, 2), (1, 3)), "out"), Member("b", 0, ((0,), (1,)), "norm")), ("a", "b")
+    )
+    assert ChannelGroup.from_json(group.to_json()) == group
+    selection = Selection.of({"g": np.array([1])})
+    assert Selection.from_json(selection.to_json()) == selection
