@@ -1,0 +1,1 @@
+"""Encoders: plain modules `image (B,3,H,W) -> feature maps`, publishing their levels as (channels, stride)."""

@@ -1,0 +1,26 @@
+"""Make an encoder by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mtnas.base.tables import lookup
+from mtnas.encoders.base import Encoder
+from mtnas.encoders.table import ENCODERS
+
+
+def make_encoder(
+    name: str, *, width: int, depth: Sequence[int], in_channels: int = 3, output_stride: int = 16
+) -> Encoder:
+    """A new encoder with freshly drawn weights (from torch's default generator).
+
+    Args:
+        name: a row of `ENCODERS`.
+        width: channels of the first stage.
+        depth: blocks of each stage.
+        in_channels: channels of the image.
+        output_stride: the coarsest stride.
+    """
+    encoder: type[Encoder] = lookup(name, ENCODERS, "encoder", "model.encoder")
+    made: Encoder = encoder(width=width, depth=depth, in_channels=in_channels, output_stride=output_stride)  # type: ignore[call-arg]
+    return made

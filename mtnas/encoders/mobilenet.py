@@ -1,0 +1,68 @@
+"""A small encoder of inverted residuals with depthwise convolutions.
+
+Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", section 3. Activations are ReLU6, so
+that ranges are bounded for 8-bit arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mtnas.encoders.base import Encoder, conv_bn, stage_levels
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; a shortcut where shapes allow."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = channels_in * expansion
+        self.expand = nn.Sequential(conv_bn(channels_in, hidden, kernel=1), nn.ReLU6())
+        self.depthwise = nn.Sequential(conv_bn(hidden, hidden, stride=stride, groups=hidden), nn.ReLU6())
+        self.project = conv_bn(hidden, channels_out, kernel=1)
+        self.residual = stride == 1 and channels_in == channels_out
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        inner_BCHW = self.project(self.depthwise(self.expand(x_BCHW)))
+        return x_BCHW + inner_BCHW if self.residual else inner_BCHW
+
+
+class MobileNet(Encoder):
+    """Stem at stride 2, then stages at strides 4, 8, 16, ... up to `output_stride`.
+
+    Args:
+        width: channels of the stem and of the first stage; stage s has `width * (s + 1)`.
+        depth: blocks of each stage.
+        in_channels: channels of the image.
+        output_stride: the coarsest stride.
+        expansion: hidden channels per input channel of a block.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        depth: Sequence[int] = (1, 2, 2, 2),
+        in_channels: int = 3,
+        output_stride: int = 16,
+        expansion: int = 4,
+    ) -> None:
+        super().__init__()
+        self.levels = stage_levels(width, len(depth), output_stride)
+        self.stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU6())
+        stages, channels, stride = [], width, 2
+        for level, blocks in zip(self.levels, depth, strict=True):
+            layers = [InvertedResidual(channels, level.channels, level.stride // stride, expansion)]
+            layers += [InvertedResidual(level.channels, level.channels, 1, expansion) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(*layers))
+            channels, stride = level.channels, level.stride
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
+        x_BCHW, maps = self.stem(image_BCHW), []
+        for stage in self.stages:
+            x_BCHW = stage(x_BCHW)
+            maps.append(x_BCHW)
+        return tuple(maps)

@@ -1,0 +1,11 @@
+"""The heads, by name. A new one is a file, a row here, and passes `tests/contracts/test_head_contract.py`."""
+
+from __future__ import annotations
+
+HEADS: dict[str, str] = {
+    "fpn": "mtnas.heads.fpn:FPN",
+    "pooled": "mtnas.heads.pooled:Pooled",
+}
+
+#: Heads whose output has the image's resolution; the others give one vector per image.
+DENSE_HEADS: frozenset[str] = frozenset({"fpn"})

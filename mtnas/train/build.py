@@ -1,0 +1,122 @@
+"""Build the network a job asks for, and check that it keeps the contract `image (B,C,H,W) -> {task: output}`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.errors import JobError, ModelError
+from mtnas.base.seeds import derive_seed
+from mtnas.encoders.make import make_encoder
+from mtnas.heads.make import make_head
+from mtnas.heads.model import MultiTaskNet
+from mtnas.train.config import ModelConfig
+
+#: Task types whose answer is one vector per image; all others are dense.
+IMAGE_LEVEL: frozenset[str] = frozenset({"classification", "presence"})
+
+
+def build_model(
+    config: ModelConfig, targets: Mapping[str, tuple[str, int]], *, seed: int = 0, in_channels: int = 3
+) -> nn.Module:
+    """A new network; equal arguments give equal weights, and torch's default generator is left alone.
+
+    Args:
+        config: which network.
+        targets: task name -> (task type, output channels), in output order.
+        seed: of the initial weights.
+        in_channels: channels of the image.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "model"))
+        if config.factory:
+            return _from_factory(config)
+        encoder = make_encoder(
+            config.encoder,
+            width=config.width,
+            depth=config.blocks,
+            in_channels=in_channels,
+            output_stride=config.output_stride,
+        )
+        channels = [level.channels for level in encoder.levels]
+        heads: dict[str, nn.Module] = {}
+        for task, (kind, outputs) in targets.items():
+            _check_task_name(task)
+            name = config.image_head if kind in IMAGE_LEVEL else config.dense_head
+            heads[task] = make_head(
+                name, level_channels=channels, channels=outputs, width=config.head_width, convs=config.head_convs
+            )
+        return MultiTaskNet(encoder, heads)
+
+
+def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tuple[str, int]]) -> None:
+    """Raise `ModelError` unless the model answers every task in the right shape."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            outputs = model.eval()(image_BCHW)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            "a model that runs on an image",
+            received=str(error).splitlines()[0],
+            where=f"{type(model).__name__} on {tuple(image_BCHW.shape)}",
+            cure="give the factory the data's channels and image size",
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(outputs, Mapping):
+        raise ModelError(
+            "a dict of tensors by task name",
+            received=type(outputs).__name__,
+            where=type(model).__name__,
+            cure="return {task: tensor} from forward",
+        )
+    batch, _, rows, columns = image_BCHW.shape
+    for task, (kind, channels) in targets.items():
+        wanted = (batch, channels) if kind in IMAGE_LEVEL else (batch, channels, rows, columns)
+        received = tuple(outputs[task].shape) if task in outputs else f"outputs {sorted(outputs)}"
+        if received != wanted:
+            raise ModelError(
+                f"output {task!r} of shape {wanted}",
+                received=str(received),
+                where=type(model).__name__,
+                cure="dense outputs have the image's resolution; image-level outputs are (B, classes)",
+            )
+
+
+def _from_factory(config: ModelConfig) -> nn.Module:
+    module, _, name = config.factory.partition(":")
+    try:
+        factory: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise JobError(
+            "a function that can be imported",
+            received=str(error),
+            where="model.factory",
+            cure=f"install its package, or start with PYTHONPATH set to the folder that holds {module.split('.')[0]!r}",
+        ) from error
+    try:
+        model = factory(**config.arguments)
+    except TypeError as error:
+        raise JobError(
+            "a factory that takes the given arguments",
+            received=str(error),
+            where="model.arguments",
+            cure=f"see the parameters of {config.factory}",
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise JobError(
+            "a factory that returns an nn.Module", received=type(model).__name__, where="model.factory", cure=""
+        )
+    return model
+
+
+def _check_task_name(task: str) -> None:
+    if not task.isidentifier() or hasattr(nn.ModuleDict, task):
+        raise JobError(
+            "a task name made of letters, digits and _", received=repr(task), where="tasks", cure="rename it"
+        )

@@ -1,0 +1,152 @@
+"""Settings of the network and of its training. Knows no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtnas.base.errors import JobError
+from mtnas.base.tables import check_name
+from mtnas.encoders.table import ENCODERS
+from mtnas.heads.table import DENSE_HEADS, HEADS
+from mtnas.train.balance.table import BALANCES
+
+OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
+PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
+SWITCHES: tuple[str, ...] = ("auto", "always", "never")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network: ours, from an encoder and heads, or the user's own from a factory."""
+
+    encoder: str = "resnet"
+    """Row of the encoders' table."""
+    width: int = 32
+    """Channels of the first stage; stage s has width * (s + 1). Multiples of 16 suit most devices."""
+    blocks: tuple[int, ...] = (2, 2, 2, 1)
+    """Blocks of each stage."""
+    output_stride: int = 16
+    """Input pixels per row of the coarsest level: 8, 16 or 32."""
+    dense_head: str = "fpn"
+    """Head of the tasks with one answer per pixel."""
+    image_head: str = "pooled"
+    """Head of the tasks with one answer per image."""
+    head_width: int = 48
+    """Hidden channels of each head."""
+    head_convs: int = 2
+    """Hidden convolutions of each head."""
+    factory: str = ""
+    """The user's own network instead: "package.module:function", returning an nn.Module."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the factory."""
+
+    def __post_init__(self) -> None:
+        check_name(self.encoder, ENCODERS, "encoder", "model.encoder")
+        check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
+        image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
+        check_name(self.image_head, image_heads, "head", "model.image_head")
+        for name in ("width", "head_width"):
+            value = getattr(self, name)
+            _require(value > 0 and value % 8 == 0, "a positive multiple of 8", value, f"model.{name}", "try 32 or 64")
+        _require(self.head_convs >= 1, "at least one", self.head_convs, "model.head_convs", "2 is the default")
+        sound = len(self.blocks) >= 1 and all(blocks >= 1 for blocks in self.blocks)
+        _require(sound, "at least one block in each stage", self.blocks, "model.blocks", "write [2, 2, 2, 1]")
+        strides = (4, 8, 16, 32)
+        _require(self.output_stride in strides, f"one of {strides}", self.output_stride, "model.output_stride")
+        if self.factory:
+            parts = self.factory.split(":")
+            sound = len(parts) == 2 and all(parts)
+            cure = "for example my_package.networks:make_network"
+            _require(sound, '"package.module:function"', self.factory, "model.factory", cure)
+        elif self.arguments:
+            raise JobError("no arguments without a factory", where="model.arguments", cure="set model.factory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """What training and fine-tuning share."""
+
+    epochs: int = 20
+    """Passes over the train split."""
+    batch_size: int = 32
+    """Images per step; an incomplete last batch is left out."""
+    optimizer: str = "adamw"
+    """adamw or sgd (momentum 0.9)."""
+    lr: float = 3e-3
+    """Peak learning rate; cosine to zero."""
+    weight_decay: float = 0.02
+    """Never on batch-norm, biases or loss weights."""
+    warmup_epochs: float = 1.0
+    """Linear warm-up before the cosine."""
+    clip_norm: float = 5.0
+    """Largest gradient norm; 0 = no clipping."""
+    augment: bool = True
+    """Flips, zooms and colours, drawn from the seed."""
+    distill_weight: float = 0.5
+    """Share of the teacher in a student's loss; the rest is the labels'."""
+    balance: str = "fixed"
+    """How the tasks' losses are weighed: a row of the balances' table."""
+    precision: str = "auto"
+    """float32, bfloat16 (autocast), or auto: whichever a short trial shows to be faster."""
+    channels_last: str = "auto"
+    """always, never, or auto: whichever a short trial shows to be faster."""
+    checkpoint_seconds: float = 60.0
+    """Longest time between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        self._require(self.epochs >= 0, "zero or more", "epochs")
+        self._require(self.batch_size >= 2, "at least 2 (batch-norm needs more than one image)", "batch_size")
+        self._require(math.isfinite(self.lr) and self.lr > 0, "a positive number", "lr")
+        for name in ("weight_decay", "warmup_epochs", "clip_norm"):
+            value = getattr(self, name)
+            self._require(math.isfinite(value) and value >= 0, "zero or more", name)
+        self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
+        self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
+        check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self._where("optimizer"))
+        check_name(self.balance, BALANCES, "balance", self._where("balance"))
+        check_name(self.precision, dict.fromkeys(PRECISIONS), "precision", self._where("precision"))
+        check_name(self.channels_last, dict.fromkeys(SWITCHES), "setting", self._where("channels_last"))
+
+    def _where(self, name: str) -> str:
+        return f"train.{name}"
+
+    def _require(self, sound: bool, expected: str, name: str) -> None:
+        _require(sound, expected, getattr(self, name), self._where(name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(FitConfig):
+    """Training of the elastic network."""
+
+    random_widths: int = 2
+    """Random sub-networks per step, beside the largest and the smallest."""
+    width_jitter: float = 0.2
+    """Spread of single choices around their branch's width, as a share of the range."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.random_widths >= 0, "zero or more", "random_widths")
+        self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(FitConfig):
+    """Fine-tuning of a cut network."""
+
+    epochs: int = 5
+    """Passes over the train split; 0 = none."""
+    lr: float = 1e-3
+    """Peak learning rate; cosine to zero."""
+    warmup_epochs: float = 0.2
+    """Linear warm-up before the cosine."""
+
+    def _where(self, name: str) -> str:
+        return f"prune.finetune.{name}"
+
+
+def _require(sound: bool, expected: str, received: object, where: str, cure: str = "") -> None:
+    if not sound:
+        raise JobError(expected, received=str(received), where=where, cure=cure)

@@ -1,0 +1,93 @@
+"""The exam every row of ENCODERS takes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from mtnas.base.errors import JobError
+from mtnas.encoders.make import make_encoder
+from mtnas.encoders.table import ENCODERS
+
+ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
+IMAGE = (2, 3, 64, 64)
+
+
+def make(name: str, **settings: int) -> nn.Module:
+    torch.manual_seed(0)
+    return make_encoder(name, width=settings.pop("width", 16), depth=(1, 2, 1), **settings).eval()
+
+
+@pytest.fixture(params=sorted(ENCODERS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 128), (50, 70)])
+def test_levels_tell_the_truth(name: str, size: tuple[int, int]) -> None:
+    encoder = make(name)
+    maps = encoder(torch.randn(2, 3, *size))
+    assert len(maps) == len(encoder.levels) == 3
+    for level, features in zip(encoder.levels, maps, strict=True):
+        rows, columns = -(-size[0] // level.stride), -(-size[1] // level.stride)
+        assert features.shape == (2, level.channels, rows, columns)
+    strides = [level.stride for level in encoder.levels]
+    assert strides == sorted(strides)
+
+
+def test_default_widths_are_multiples_of_16(name: str) -> None:
+    assert all(level.channels % 16 == 0 for level in make(name, width=32).levels)
+
+
+def test_output_stride_is_kept(name: str) -> None:
+    assert make(name, output_stride=8).levels[-1].stride == 8
+    assert [level.stride for level in make(name, output_stride=32).levels] == [4, 8, 16]
+
+
+@pytest.mark.parametrize("width", [1, 7, 24])
+def test_any_width_runs(name: str, width: int) -> None:
+    assert make(name, width=width)(torch.randn(IMAGE))[0].shape[1] == width
+
+
+def test_every_convolution_is_followed_by_batch_norm_and_has_no_bias(name: str) -> None:
+    encoder = make(name)
+    convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(convolutions) == len(norms)
+    assert all(convolution.bias is None for convolution in convolutions)
+
+
+def test_activations_suit_8_bit(name: str) -> None:
+    kinds = {type(module) for module in make(name).modules() if not list(module.children())}
+    assert kinds <= {nn.Conv2d, nn.BatchNorm2d, nn.Identity, *ALLOWED_ACTIVATIONS}
+
+
+def test_any_number_of_image_channels(name: str) -> None:
+    assert make(name, in_channels=1)(torch.randn(2, 1, 32, 32))[0].shape[0] == 2
+
+
+def test_gradients_reach_every_parameter(name: str) -> None:
+    encoder = make(name).train()
+    sum(features.square().sum() for features in encoder(torch.randn(IMAGE))).backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_exported_file_computes_the_same(name: str) -> None:
+    encoder = make(name)
+    image = torch.randn(IMAGE)
+    buffer = io.BytesIO()
+    torch.onnx.export(encoder, (image,), dynamo=True, opset_version=20, verbose=False).save(buffer)
+    session = onnxruntime.InferenceSession(buffer.getvalue())
+    outputs = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    for expected, received in zip(encoder(image), outputs, strict=True):
+        np.testing.assert_allclose(received, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(JobError, match="did you mean 'resnet'"):
+        make_encoder("resnett", width=16, depth=(1,))

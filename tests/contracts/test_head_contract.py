@@ -1,0 +1,96 @@
+"""The exam every row of HEADS takes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.errors import JobError
+from mtnas.heads.make import make_head
+from mtnas.heads.table import DENSE_HEADS, HEADS
+
+LEVELS = (16, 24, 32)
+
+
+def maps(size: tuple[int, int] = (64, 64), channels: tuple[int, ...] = LEVELS) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    strides = (4, 8, 16)
+    return [
+        torch.randn(2, c, -(-size[0] // s), -(-size[1] // s), generator=generator)
+        for c, s in zip(channels, strides, strict=True)
+    ]
+
+
+def make(name: str, channels: int = 5, width: int = 16, levels: tuple[int, ...] = LEVELS) -> nn.Module:
+    torch.manual_seed(0)
+    return make_head(name, level_channels=levels, channels=channels, width=width).eval()
+
+
+@pytest.fixture(params=sorted(HEADS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 128), (50, 70)])
+@pytest.mark.parametrize("channels", [1, 13])
+def test_output_shape(name: str, size: tuple[int, int], channels: int) -> None:
+    output = make(name, channels)(maps(size), size)
+    assert output.shape == ((2, channels, *size) if name in DENSE_HEADS else (2, channels))
+
+
+def test_output_is_raw(name: str) -> None:
+    """No activation at the end: the output takes both signs."""
+    output = make(name)(maps(), (64, 64))
+    assert output.min() < 0 < output.max()
+
+
+@pytest.mark.parametrize("width", [1, 7, 24])
+def test_any_width_runs(name: str, width: int) -> None:
+    levels = (3, width, 5)
+    output = make(name, width=width, levels=levels)(maps(channels=levels), (64, 64))
+    assert torch.isfinite(output).all()
+
+
+def test_has_real_capacity(name: str) -> None:
+    """At least two hidden layers, so that width buys quality."""
+    layers = [module for module in make(name).modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(layers) >= 3
+
+
+def test_activations_suit_8_bit(name: str) -> None:
+    kinds = {type(module) for module in make(name).modules() if not list(module.children())}
+    assert kinds <= {nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Identity, nn.ReLU, nn.ReLU6}
+
+
+def test_gradients_reach_every_parameter(name: str) -> None:
+    head = make(name).train()
+    head(maps(), (64, 64)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+class Wrapped(nn.Module):
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
+        return self.head((fine, middle, coarse), (64, 64))
+
+
+def test_exported_file_computes_the_same(name: str) -> None:
+    model, inputs = Wrapped(make(name)).eval(), maps()
+    buffer = io.BytesIO()
+    torch.onnx.export(model, tuple(inputs), dynamo=True, opset_version=20, verbose=False).save(buffer)
+    session = onnxruntime.InferenceSession(buffer.getvalue())
+    feeds = {given.name: value.numpy() for given, value in zip(session.get_inputs(), inputs, strict=True)}
+    np.testing.assert_allclose(session.run(None, feeds)[0], model(*inputs).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(JobError, match="did you mean 'pooled'"):
+        make_head("pool", level_channels=(8,), channels=1, width=8)
