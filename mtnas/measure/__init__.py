@@ -1,0 +1,1 @@
+"""Latency and memory of networks on a device: protocol, records, predictor, profile, gate, certificate."""

@@ -1,0 +1,1 @@
+"""One file per runtime; `table.py` names them."""

@@ -1,0 +1,75 @@
+"""Intervals of medians, percentiles and ratios that hold on a noisy machine.
+
+Distribution-free order statistics where samples are independent (one number a round), resampling of whole rounds
+where they are not (runs inside a round share its weather). Shape letters: R = rounds, N = runs of a round, D = draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+_DRAWS = 1000
+
+
+def binomial_cdf(count: int, p: float) -> np.ndarray:
+    """P(X <= k) for k = 0..count, X ~ Binomial(count, p)."""
+    k = np.arange(count + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    log_choose = log_factorial[count] - log_factorial[k] - log_factorial[count - k]
+    return np.minimum(np.cumsum(np.exp(log_choose + k * math.log(p) + (count - k) * math.log1p(-p))), 1.0)
+
+
+def quantile_interval(values: Sequence[float] | np.ndarray, q: float, confidence: float) -> tuple[float, float]:
+    """Order-statistics interval of the q-quantile of independent samples.
+
+    With too few samples for the confidence asked the smallest or largest sample stands in, which covers less.
+    """
+    ordered, tail = np.sort(np.asarray(values, dtype=float)), (1.0 - confidence) / 2.0
+    cdf = binomial_cdf(len(ordered), q)
+    below = np.flatnonzero(cdf <= tail)  # the l-th sample exceeds the quantile when fewer than l samples lie below it
+    low = ordered[below[-1]] if len(below) else ordered[0]
+    above = np.flatnonzero(cdf >= 1.0 - tail)
+    high = ordered[above[0]] if above[0] < len(ordered) else ordered[-1]
+    return float(low), float(high)
+
+
+def rounds_quantile_interval(
+    runs_RN: np.ndarray, q: float, confidence: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Interval of the q-quantile of all runs, from resampled rounds."""
+    rounds = len(runs_RN)
+    drawn = [np.quantile(runs_RN[rng.integers(rounds, size=rounds)], q) for _ in range(_DRAWS // 4)]
+    return _tails(np.asarray(drawn), confidence)
+
+
+def ratio_of_medians(
+    before_R: np.ndarray, after_R: np.ndarray, confidence: float, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """median(after) / median(before) and its interval; the rounds are drawn in pairs, so shared weather cancels."""
+    picks_DR = rng.integers(len(before_R), size=(_DRAWS, len(before_R)))
+    drawn = np.median(after_R[picks_DR], axis=1) / np.median(before_R[picks_DR], axis=1)
+    low, high = _tails(drawn, confidence)
+    value = float(np.median(after_R) / np.median(before_R))
+    return value, min(low, value), max(high, value)
+
+
+def nested_quantile_interval(
+    processes: Sequence[np.ndarray], q: float, confidence: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Interval of the q-quantile when processes, and rounds inside each, are both a sample."""
+    drawn = []
+    for _ in range(_DRAWS // 4):
+        picked = (processes[i] for i in rng.integers(len(processes), size=len(processes)))
+        drawn.append(
+            np.quantile(np.concatenate([runs[rng.integers(len(runs), size=len(runs))].ravel() for runs in picked]), q)
+        )
+    return _tails(np.asarray(drawn), confidence)
+
+
+def _tails(drawn_D: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn_D, [tail, 1.0 - tail])
+    return float(low), float(high)
