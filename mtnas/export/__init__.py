@@ -1,0 +1,1 @@
+"""Files that leave the house: ONNX with its manifest, TensorRT engines, OpenVINO models."""

@@ -1,0 +1,1 @@
+"""Int8 by post-training quantization, one dialect per runtime, checked node by node on the optimised graph."""

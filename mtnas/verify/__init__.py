@@ -1,0 +1,1 @@
+"""The exported file against the trained network: shapes, numbers and metrics, head by head."""
