@@ -1,0 +1,1 @@
+"""One file per data set; every set has four splits: train, calibrate, select, report."""

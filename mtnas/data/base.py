@@ -1,0 +1,107 @@
+"""The contract of a data set. Shape letters: B = batch, H, W = pixels, K = classes.
+
+Targets by type: segmentation (B,H,W) int64, 255 = ignore; depth (B,1,H,W) metres, 0 = invalid; normals (B,3,H,W) unit
+vectors in camera axes x right, y down, z forward, 0 = invalid; edges (B,1,H,W) float 0/1; classification (B,) int64;
+presence (B,K) float 0/1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mtnas.base.errors import JobError
+from mtnas.base.tables import nearest
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What one target is: the task type that fits it, the channels its output needs, the names of its classes."""
+
+    type: str
+    channels: int
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """All that is known about a data set before an image is read.
+
+    Args:
+        mean, std: per colour channel, of images in 0..1; `batch` has applied them.
+        targets: by name, in the set's order.
+        sizes: images of each split.
+        fingerprint: hash of all that decides the pixels and labels; stages that ran on another one are run again.
+        research_only: the licence forbids to ship the data or pictures of it.
+    """
+
+    name: str
+    version: str
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    targets: dict[str, TargetInfo]
+    sizes: dict[str, int]
+    fingerprint: str
+    research_only: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+
+
+class Split(ABC):
+    """Images and targets that are used for one purpose."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int] | np.ndarray, augment: np.random.Generator | None = None) -> Batch:
+        """Normalised float32 images (B,3,H,W) and their targets; augmented when a generator is given."""
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """All images once, in order, the last batch as short as it is; only the first `limit` when given."""
+        total = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, total, batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, total)))
+
+
+class Dataset:
+    """Four splits, each read or made when first asked for."""
+
+    def __init__(self, info: DataInfo, makers: Mapping[str, Any]) -> None:
+        """`makers` holds, for each split's name, a function without arguments that builds it."""
+        self.info = info
+        self._makers = dict(makers)
+        self._splits: dict[str, Split] = {}
+
+    def split(self, name: str) -> Split:
+        if name not in self._makers:
+            raise JobError("a known split", received=repr(name), where="split", cure=nearest(name, self._makers))
+        if name not in self._splits:
+            self._splits[name] = self._makers[name]()
+        return self._splits[name]
+
+
+def chosen_targets(targets: Mapping[str, TargetInfo], names: Sequence[str]) -> dict[str, TargetInfo]:
+    """The asked-for targets in the set's order; all when none is asked for."""
+    for name in names:
+        if name not in targets:
+            raise JobError(
+                "a target of this data set",
+                received=repr(name),
+                where="data.targets",
+                cure=nearest(name, targets),
+            )
+    return {name: info for name, info in targets.items() if not names or name in names}

@@ -1,0 +1,1 @@
+"""Network and split in, metrics per task out; delta against a reference."""

@@ -1,0 +1,1 @@
+"""One file per task: loss, distillation loss, exact streaming meter, activation."""
