@@ -16,19 +16,19 @@ class TensorRTConfig:
     """How a TensorRT engine is built; precision follows the tensors of the ONNX file."""
 
     enabled: bool = False
-    #: build an engine; needs the extra `tensorrt` and an NVIDIA GPU
+    """Build an engine; needs the extra `tensorrt` and an NVIDIA GPU."""
     workspace_mb: int = 1024
-    #: memory a kernel may use while it runs
+    """Memory a kernel may use while it runs."""
     optimization_level: int = 3
-    #: 0 (fast build) to 5 (fast engine)
+    """0 (fast build) to 5 (fast engine)."""
     timing_cache: str = "timing.cache"
-    #: file of kernel timings beside the engine, read and extended; empty for none
+    """File of kernel timings beside the engine, read and extended; empty for none."""
     batch: tuple[int, int, int] = (1, 1, 8)
-    #: smallest, best and largest batch of a file whose batch is dynamic
+    """Smallest, best and largest batch of a file whose batch is dynamic."""
     version_compatible: bool = False
-    #: may run with later TensorRT versions, possibly slower
+    """May run with later TensorRT versions, possibly slower."""
     hardware_compatibility: str = "none"
-    #: which other GPUs may run it: none, ampere_plus or same_compute_capability
+    """Which other GPUs may run it: none, ampere_plus or same_compute_capability."""
 
     def __post_init__(self) -> None:
         where = "export.tensorrt"
@@ -49,13 +49,13 @@ class ExportConfig:
     """Which files are written."""
 
     opset: int = 20
-    #: ONNX operator set; 20 and 21 are what device runtimes of the last years read
+    """ONNX operator set; 20 and 21 are what device runtimes of the last years read."""
     dynamic_batch: bool = False
-    #: leave the batch size open
+    """Leave the batch size open."""
     openvino: bool = False
-    #: also write an OpenVINO model; needs the extra `openvino`
+    """Also write an OpenVINO model; needs the extra `openvino`."""
     tensorrt: TensorRTConfig = field(default_factory=TensorRTConfig)
-    #: TensorRT engine
+    """The TensorRT engine."""
 
     def __post_init__(self) -> None:
         if self.opset not in OPSET_CHOICES:

@@ -16,29 +16,29 @@ class QuantizeConfig:
     """How the chosen network becomes int8."""
 
     enabled: bool = True
-    #: make an int8 file at all
+    """Make an int8 file at all."""
     dialect: str = "onnxruntime-x64"
-    #: where Q/DQ pairs go and which integers they use; a row of the dialect table
+    """Where Q/DQ pairs go and which integers they use; a row of the dialect table."""
     images: int = 128
-    #: images of the calibrate split that set the ranges
+    """Images of the calibrate split that set the ranges."""
     batch_size: int = 16
-    #: images per calibration step
+    """Images per calibration step."""
     calibrator: str = "minmax"
-    #: how a range is chosen from the values seen: minmax, entropy or percentile
+    """How a range is chosen from the values seen: minmax, entropy or percentile."""
     percentile: float = 99.99
-    #: share of values kept by the percentile calibrator
+    """Share of values kept by the percentile calibrator."""
     float_heads: tuple[str, ...] = ()
-    #: tasks whose output layers stay in float
+    """Tasks whose output layers stay in float."""
     float_branches: tuple[str, ...] = ()
-    #: tasks whose whole decoder stays in float
+    """Tasks whose whole decoder stays in float."""
     float_nodes: tuple[str, ...] = ()
-    #: further nodes that stay in float: name patterns of the ONNX file such as `*stem*`
+    """Further nodes that stay in float: name patterns of the ONNX file such as `*stem*`."""
     float_upsampling: bool = True
-    #: interpolate the last up-sampling of each head in float; 256 levels show as steps in depth and normals
+    """Interpolate the last up-sampling of each head in float; 256 levels show as steps in depth and normals."""
     seven_bit_weights: str = "auto"
-    #: halve the weights' range against saturation: yes, no, or auto (x64 without VNNI)
+    """Halve the weights' range against saturation: yes, no, or auto (x64 without VNNI)."""
     max_drop_percent: float = 2.0
-    #: a task without a floor may lose this much against its float self before its head goes back to float
+    """A task without a floor may lose this much against its float self before its head goes back to float."""
 
     def __post_init__(self) -> None:
         check_name(self.dialect, DIALECTS, "quantization dialect", "quantize.dialect")
