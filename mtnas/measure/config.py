@@ -57,13 +57,25 @@ class MeasureConfig:
     """What a latency limit bounds: p50 or p95."""
     processes: int = 3
     """Fresh processes behind a certificate."""
+    certify_rounds: int = 20
+    """Rounds in each of them."""
     lock_wait_s: float = 300.0
     """How long to wait for another measurement on this machine."""
     seed: int = 0
     """Order of rounds, inputs, resampling."""
 
     def __post_init__(self) -> None:
-        _positive(self, "threads", "rounds", "round_runs", "round_ms", "interval_percent", "together", "processes")
+        _positive(
+            self,
+            "threads",
+            "rounds",
+            "round_runs",
+            "round_ms",
+            "interval_percent",
+            "together",
+            "processes",
+            "certify_rounds",
+        )
         _positive(self, "samples", "warmup_ms", "drift_percent")
         _ordered(self, "rounds", "max_rounds")
         _ordered(self, "round_runs", "max_round_runs")

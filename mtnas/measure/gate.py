@@ -1,0 +1,125 @@
+"""The never-slower gate: is the network after a step faster than before, by interleaved paired rounds.
+
+Each network is opened twice. The two copies of one network show what this machine takes for a difference when there
+is none (A/A), chance of memory placement included; only a larger change gets a verdict.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mtnas.base.progress import Progress, Silent
+from mtnas.base.quantity import Measured
+from mtnas.base.seeds import derive_seed, generator
+from mtnas.measure.config import MeasureConfig
+from mtnas.measure.lock import exclusive
+from mtnas.measure.protocol import Lane, open_lane, resolution_percent, take_turns
+from mtnas.measure.record import median_ms
+from mtnas.measure.statistics import ratio_of_medians
+
+Word = Literal["faster", "equal", "slower"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found; `ratio` is after / before, below 1 when faster."""
+
+    verdict: Word
+    ratio: float
+    low: float
+    high: float
+    resolution_percent: float
+    before: Measured
+    after: Measured
+    text: str
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict != "slower"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": "gate/1",
+            "verdict": self.verdict,
+            "ratio": self.ratio,
+            "low": self.low,
+            "high": self.high,
+            "resolution_percent": self.resolution_percent,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "text": self.text,
+        }
+
+
+def never_slower(before: bytes, after: bytes, config: MeasureConfig, *, progress: Progress | None = None) -> Verdict:
+    """Measure both networks, interleaved, and judge."""
+    progress = progress or Silent()
+    models = {"before": before, "before again": before, "after": after, "after again": after}
+    with exclusive(config.lock_wait_s, progress), ExitStack() as stack:
+        lanes = [open_lane(name, model, config, stack) for name, model in models.items()]
+        rng = random.Random(derive_seed(config.seed, "measure", "gate"))
+        with progress.task("never-slower gate", config.max_rounds) as bar:
+            while not _enough(lanes, config):
+                take_turns(lanes, rng)
+                bar.advance()
+    runs = {lane.name: np.asarray(lane.runs_ms) for lane in lanes}
+    return judge(runs, config)
+
+
+def _enough(lanes: list[Lane], config: MeasureConfig) -> bool:
+    rounds = len(lanes[0].runs_ms)
+    if rounds < config.rounds:
+        return False
+    return rounds >= config.max_rounds or all(lane.narrow(config) for lane in lanes)
+
+
+def judge(runs_ms_RN: dict[str, np.ndarray], config: MeasureConfig) -> Verdict:
+    """The verdict from raw runs of `before`, `before again`, `after`, `after again` (rows are rounds in common)."""
+    rounds_R = {name: np.median(runs, axis=1) for name, runs in runs_ms_RN.items()}
+    rng = generator(config.seed, "measure", "gate")
+    before_R = (rounds_R["before"] + rounds_R["before again"]) / 2.0
+    after_R = (rounds_R["after"] + rounds_R["after again"]) / 2.0
+    ratio, low, high = ratio_of_medians(before_R, after_R, config.confidence, rng)
+    controls = [
+        ratio_of_medians(rounds_R[name], rounds_R[f"{name} again"], config.confidence, rng)
+        for name in ("before", "after")
+    ]
+    resolution = max(config.claim_percent, *(resolution_percent(c[1], c[2]) for c in controls))
+    word = _word(ratio, low, high, resolution / 100.0)
+    pooled = {n: np.concatenate([runs_ms_RN[n], runs_ms_RN[f"{n} again"]], axis=1) for n in ("before", "after")}
+    measured = {name: median_ms(runs, config) for name, runs in pooled.items()}
+    return Verdict(
+        verdict=word,
+        ratio=ratio,
+        low=low,
+        high=high,
+        resolution_percent=resolution,
+        before=measured["before"],
+        after=measured["after"],
+        text=_sentence(word, measured["before"], measured["after"], (ratio, low, high), resolution),
+    )
+
+
+def _word(ratio: float, low: float, high: float, resolution: float) -> Word:
+    if high < 1.0 and 1.0 - ratio > resolution:
+        return "faster"
+    if low > 1.0 and ratio - 1.0 > resolution:
+        return "slower"
+    return "equal"
+
+
+def _sentence(
+    word: Word, before: Measured, after: Measured, ratio: tuple[float, float, float], resolution: float
+) -> str:
+    measured = (
+        f"{before.value:.3f} ms before, {after.value:.3f} ms after: ratio {ratio[0]:.3f} "
+        f"({ratio[1]:.3f} to {ratio[2]:.3f}); differences below {resolution:.1f} % cannot be told apart here now"
+    )
+    return (
+        {"faster": "faster", "slower": "slower", "equal": "no difference that could be claimed"}[word] + ": " + measured
+    )
