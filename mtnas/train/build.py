@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from mtnas.base.errors import JobError, ModelError
 from mtnas.base.seeds import derive_seed
+from mtnas.base.tables import lookup
 from mtnas.encoders.make import make_encoder
 from mtnas.heads.make import make_head
 from mtnas.heads.model import MultiTaskNet
+from mtnas.tasks.table import TASKS
 from mtnas.train.config import ModelConfig
-
-#: Task types whose answer is one vector per image; all others are dense.
-IMAGE_LEVEL: frozenset[str] = frozenset({"classification", "presence"})
 
 
 def build_model(
@@ -46,7 +45,7 @@ def build_model(
         heads: dict[str, nn.Module] = {}
         for task, (kind, outputs) in targets.items():
             _check_task_name(task)
-            name = config.image_head if kind in IMAGE_LEVEL else config.dense_head
+            name = config.dense_head if is_dense(kind) else config.image_head
             heads[task] = make_head(
                 name, level_channels=channels, channels=outputs, width=config.head_width, convs=config.head_convs
             )
@@ -77,7 +76,7 @@ def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tu
         )
     batch, _, rows, columns = image_BCHW.shape
     for task, (kind, channels) in targets.items():
-        wanted = (batch, channels) if kind in IMAGE_LEVEL else (batch, channels, rows, columns)
+        wanted = (batch, channels, rows, columns) if is_dense(kind) else (batch, channels)
         received = tuple(outputs[task].shape) if task in outputs else f"outputs {sorted(outputs)}"
         if received != wanted:
             raise ModelError(
@@ -86,6 +85,11 @@ def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tu
                 where=type(model).__name__,
                 cure="dense outputs have the image's resolution; image-level outputs are (B, classes)",
             )
+
+
+def is_dense(kind: str) -> bool:
+    """Whether tasks of this type answer for every pixel."""
+    return bool(lookup(kind, TASKS, "task type", "tasks").dense)
 
 
 def _from_factory(config: ModelConfig) -> nn.Module:

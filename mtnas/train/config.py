@@ -105,16 +105,16 @@ class FitConfig:
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
         self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
-        check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self._where("optimizer"))
-        check_name(self.balance, BALANCES, "balance", self._where("balance"))
-        check_name(self.precision, dict.fromkeys(PRECISIONS), "precision", self._where("precision"))
-        check_name(self.channels_last, dict.fromkeys(SWITCHES), "setting", self._where("channels_last"))
+        check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self.where("optimizer"))
+        check_name(self.balance, BALANCES, "balance", self.where("balance"))
+        check_name(self.precision, dict.fromkeys(PRECISIONS), "precision", self.where("precision"))
+        check_name(self.channels_last, dict.fromkeys(SWITCHES), "setting", self.where("channels_last"))
 
-    def _where(self, name: str) -> str:
+    def where(self, name: str) -> str:
         return f"train.{name}"
 
     def _require(self, sound: bool, expected: str, name: str) -> None:
-        _require(sound, expected, getattr(self, name), self._where(name))
+        _require(sound, expected, getattr(self, name), self.where(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class FinetuneConfig(FitConfig):
     warmup_epochs: float = 0.2
     """Linear warm-up before the cosine."""
 
-    def _where(self, name: str) -> str:
+    def where(self, name: str) -> str:
         return f"prune.finetune.{name}"
 
 

@@ -1,0 +1,98 @@
+"""Fine-tune a plain network, such as a cut one, on the labels and on a teacher's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.progress import Progress, Silent
+from mtnas.data.base import Split
+from mtnas.tasks.base import Task
+from mtnas.train.balance.make import make_balance
+from mtnas.train.checkpoint import weights_hash
+from mtnas.train.config import FinetuneConfig
+from mtnas.train.distill import label_losses, mixed, teacher_losses
+from mtnas.train.fit import FitJob, fit
+from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.result import FinetuneResult
+
+Teacher = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def finetune(
+    model: nn.Module,
+    tasks: Mapping[str, Task],
+    split: Split,
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    teacher: nn.Module | Teacher | None,
+    seed: int,
+    progress: Progress | None = None,
+) -> FinetuneResult:
+    """Train a plain network in place, and leave it in evaluation mode with the batch-norm averages of training.
+
+    Continues from `out/checkpoint.safetensors`; writes the same files as `train`.
+
+    Args:
+        model: the network; its weights at the start are part of the checkpoint's identity.
+        tasks: by output name.
+        split: images and labels to train on.
+        config: the settings.
+        out: the folder for everything that is written.
+        teacher: the larger network, run without gradients; a module is put in evaluation mode. None = labels only.
+        seed: of order and augmentation.
+        progress: shows a bar with each task's loss.
+    """
+    model.train()
+    if isinstance(teacher, nn.Module):
+        teacher.eval()
+    try:
+        objective = Plain(model, tasks, config, teacher)
+        return fit(FitJob(objective, split, config, out, seed, progress or Silent(), "finetune"))
+    finally:
+        model.eval()
+
+
+class Plain:
+    """Gradients of one network."""
+
+    def __init__(
+        self, model: nn.Module, tasks: Mapping[str, Task], config: FinetuneConfig, teacher: Teacher | None
+    ) -> None:
+        self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
+        self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.start = weights_hash(model.state_dict())
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    def identity(self) -> Mapping[str, Any]:
+        teacher = weights_hash(self.teacher.state_dict()) if isinstance(self.teacher, nn.Module) else bool(self.teacher)
+        return {
+            "tasks": [task.spec.to_json() for task in self.tasks.values()],
+            "start": self.start,
+            "teacher": teacher,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.model.state_dict())
+
+    def accumulate(self, batch: StepBatch) -> dict[str, float]:
+        weight = self.config.distill_weight if self.teacher is not None else 0.0
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = self.model(batch.image_BCHW)
+        labels = label_losses(self.tasks, outputs, batch.targets)
+        losses = labels
+        if self.teacher is not None and weight > 0:
+            with torch.no_grad(), batch.mode.autocast(batch.image_BCHW.device):
+                answers = self.teacher(batch.image_BCHW)
+            losses = mixed(labels, teacher_losses(self.tasks, outputs, answers), weight)
+        total = self.balance.learn(losses)
+        total.backward()
+        return as_floats({name: labels[name] for name in self.tasks}, total)

@@ -1,0 +1,270 @@
+"""The engine of every training: steps, schedule, checkpoints, curves, resuming.
+
+Everything random in a step follows from the seed and the step's number, so a checkpoint holds no generator states, and
+a run that was killed and started again ends with the same bits as one that was not (on the same CPU and thread count).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.errors import CheckpointError, TrainingDiverged
+from mtnas.base.files import make_folder, write_json
+from mtnas.base.progress import Progress, Task
+from mtnas.base.seeds import derive_seed
+from mtnas.data.base import Batch, Split
+from mtnas.train.batches import Batches
+from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
+from mtnas.train.config import FitConfig
+from mtnas.train.curves import Curves
+from mtnas.train.objective import Objective, StepBatch, device_of
+from mtnas.train.optimizer import load_optimizer_state, make_optimizer, optimizer_state, set_rate
+from mtnas.train.precision import Mode, fastest, modes
+from mtnas.train.result import FitResult
+from mtnas.train.schedule import learning_rate
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+CURVES = "curves.jsonl"
+RESULT = "fit.json"
+
+#: Settings that do not change the weights.
+_IDLE_SETTINGS = ("checkpoint_seconds",)
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What to fit, on what, and where to write."""
+
+    objective: Objective
+    split: Split
+    config: FitConfig
+    out: Path
+    seed: int
+    progress: Progress
+    title: str = "train"
+
+
+@dataclass
+class Clock:
+    """Time spent in steps, and time since the last checkpoint."""
+
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+
+def fit(job: FitJob) -> FitResult:
+    """Run all steps that are still to do, and write weights and result; returns at once when all are done."""
+    return Fitter(job).run()
+
+
+class Fitter:
+    """One training run."""
+
+    def __init__(self, job: FitJob) -> None:
+        self.job, self.config, self.objective = job, job.config, job.objective
+        make_folder(job.out)
+        self.module = self.objective.module
+        self.device = device_of(self.module)
+        self.balance = self.objective.balance.to(self.device)
+        self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
+        self.total = self.config.epochs * self.batches.per_epoch
+        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
+        self.identity = self._identity()
+        self.clock = Clock()
+        self.trials: dict[str, float] = {}
+        self.mode = Mode("float32", channels_last=False)
+
+    def run(self) -> FitResult:
+        first = self._begin()
+        self.clock = Clock(before=self.clock.before)
+        with self.job.progress.task(self.job.title, self.total, first) as bar:
+            for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
+                losses = self._step(step, batch)
+                shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
+                bar.advance(1, **shown, eta=self._eta(first, step + 1))
+        return self._finish()
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def _step(self, step: int, batch: Batch) -> dict[str, float]:
+        """Gradients, one optimizer step, and a line or a checkpoint when it is time."""
+        rate = learning_rate(step, total=self.total, warmup=self._warmup(), peak=self.config.lr)
+        losses = self._gradients(step, batch, self.mode)
+        norm = self._clip()
+        self._check(step, losses, norm)
+        set_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        done = step + 1
+        fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
+        self.curves.add(done, losses, fields)
+        epoch_ends = done % self.batches.per_epoch == 0
+        if epoch_ends or time.monotonic() - self.clock.saved >= self.config.checkpoint_seconds:
+            self._save(done)
+        return losses
+
+    def _gradients(self, step: int, batch: Batch, mode: Mode) -> dict[str, float]:
+        image_BCHW, targets = batch
+        moved = {name: target.to(self.device) for name, target in targets.items()}
+        with step_randomness(self.job.seed, step, self.device):
+            return self.objective.accumulate(StepBatch(step, mode.image(image_BCHW, self.device), moved, mode))
+
+    def _clip(self) -> float:
+        """Clip the gradients; returns their norm before that."""
+        limit = self.config.clip_norm or math.inf
+        return float(nn.utils.clip_grad_norm_(self.module.parameters(), limit))
+
+    def _check(self, step: int, losses: Mapping[str, float], norm: float) -> None:
+        """Raise before the step spoils the weights."""
+        bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
+        if not bad and math.isfinite(norm):
+            return
+        rate = self.config.lr
+        raise TrainingDiverged(
+            "finite losses and gradients",
+            received=f"NaN or infinity in {', '.join(bad) if bad else 'the gradients'}",
+            where=f"{self.job.title}, step {step + 1} of {self.total}",
+            cure=f"lower {self.config.where('lr')} (now {rate:g}), for example to {rate / 3:.1g}; "
+            f"the state before is kept in {self.job.out / CHECKPOINT}",
+        )
+
+    def _warmup(self) -> int:
+        return round(self.config.warmup_epochs * self.batches.per_epoch)
+
+    def _eta(self, first: int, done: int) -> str:
+        seconds = (time.monotonic() - self.clock.started) / (done - first) * (self.total - done)
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+    # --- beginning and end ------------------------------------------------------------------------------------
+
+    def _begin(self) -> int:
+        """Continue from the checkpoint, or choose the mode and write the first one; returns the steps done."""
+        checkpoint = load_checkpoint(self.job.out / CHECKPOINT, self.identity)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+            return checkpoint.step
+        candidates = modes(self.config) if self.total else [self.mode]
+        with self.job.progress.task(f"{self.job.title}: trying {len(candidates)} modes", len(candidates)) as bar:
+            self.mode, self.trials = fastest(candidates, lambda mode: self._trial(mode, bar))
+        self.mode.lay_out(self.module)
+        self.curves.rewind(0, self.curves.state())
+        if self.trials:
+            self.job.progress.note(f"{self.job.title}: {self.mode} is the fastest of {len(self.trials)} modes tried")
+        self._save(0)
+        return 0
+
+    def _trial(self, mode: Mode, bar: Task) -> float:
+        """Seconds of a real step in this mode, without changing any state."""
+        kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        mode.lay_out(self.module)
+        batch, took = self.batches.at(0), list[float]()
+        while len(took) < 2 or (len(took) < 4 and sum(took) < 1.0):
+            started = time.perf_counter()
+            self._gradients(0, batch, mode)
+            took.append(time.perf_counter() - started)
+            self.optimizer.zero_grad(set_to_none=True)
+        self._load_module(kept)
+        bar.advance(1, mode=str(mode))
+        return min(took[1:])
+
+    def _finish(self) -> FitResult:
+        Mode("float32", channels_last=False).lay_out(self.module)
+        digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
+        result = FitResult(
+            steps=self.total,
+            epochs=self.config.epochs,
+            images=self.total * self.batches.batch_size,
+            seconds=round(self.clock.seconds(), 3),
+            mode=str(self.mode),
+            trials=self.trials,
+            threads=torch.get_num_threads(),
+            losses=self.curves.last(),
+            weights=WEIGHTS,
+            weights_hash=digest,
+        )
+        write_json(self.job.out / RESULT, result.to_json())
+        return result
+
+    # --- state ------------------------------------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Any]:
+        settings = {name: value for name, value in asdict(self.config).items() if name not in _IDLE_SETTINGS}
+        network = [[name, list(tensor.shape)] for name, tensor in self.module.state_dict().items()]
+        return {
+            "settings": settings,
+            "seed": self.job.seed,
+            "data": self.batches.fingerprint(),
+            "network": network,
+            **self.objective.identity(),
+        }
+
+    def _names(self) -> dict[str, nn.Parameter]:
+        balance = {f"balance/{name}": parameter for name, parameter in self.balance.named_parameters()}
+        return {**dict(self.module.named_parameters()), **balance}
+
+    def _save(self, step: int) -> None:
+        tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
+        tensors |= {f"balance/{name}": tensor for name, tensor in self.balance.state_dict().items()}
+        state = optimizer_state(self.optimizer, self._names())
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in state.items()}
+        facts = {
+            "mode": asdict(self.mode),
+            "trials": self.trials,
+            "curves": self.curves.state(),
+            "seconds": self.clock.seconds(),
+            "threads": torch.get_num_threads(),
+        }
+        save_checkpoint(self.job.out / CHECKPOINT, Checkpoint(step, facts, tensors), self.identity)
+        self.clock.saved = time.monotonic()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        facts = checkpoint.facts
+        self.mode, self.trials = Mode(**facts["mode"]), dict(facts["trials"])
+        self.mode.lay_out(self.module)
+        self._load_module(part(checkpoint.tensors, "module/"))
+        self.balance.load_state_dict(part(checkpoint.tensors, "balance/"))
+        load_optimizer_state(self.optimizer, self._names(), part(checkpoint.tensors, "optimizer/"))
+        self.curves.rewind(checkpoint.step, facts["curves"])
+        self.clock.before = float(facts["seconds"])
+        if facts["threads"] != torch.get_num_threads():
+            self.job.progress.note(
+                f"{self.job.title}: continued with {torch.get_num_threads()} threads instead of {facts['threads']}; "
+                "sums are rounded differently from here"
+            )
+
+    def _load_module(self, state: Mapping[str, Tensor]) -> None:
+        """Copy values into the module's tensors, keeping their memory layout."""
+        own = self.module.state_dict()
+        if own.keys() != state.keys():
+            raise CheckpointError("weights of this network", where=str(self.job.out), cure="use a new --out")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def step_randomness(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Layers such as dropout draw from torch's default generator: seed it for one step, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(seed, "step", step))
+        yield

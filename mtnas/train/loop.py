@@ -1,0 +1,102 @@
+"""Train an elastic network once, so that every sub-network works: the sandwich rule with in-place distillation.
+
+Source: Yu, Huang, "Universally Slimmable Networks and Improved Training Techniques", section 3. Each step trains the
+largest network on the labels, and the smallest and some random ones on the labels and on the largest one's outputs;
+gradients add up, then one step is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mtnas.base.progress import Progress, Silent
+from mtnas.base.seeds import generator
+from mtnas.data.base import Split
+from mtnas.elastic.model import ElasticModel
+from mtnas.tasks.base import Task
+from mtnas.train.balance.base import Balance
+from mtnas.train.balance.make import make_balance
+from mtnas.train.config import TrainConfig
+from mtnas.train.distill import label_losses, mixed, teacher_losses
+from mtnas.train.fit import FitJob, fit
+from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.result import TrainResult
+from mtnas.train.sampling import step_archs
+
+
+def train(
+    elastic: ElasticModel,
+    tasks: Mapping[str, Task],
+    split: Split,
+    config: TrainConfig,
+    out: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train the elastic network's one set of weights, in place.
+
+    Continues from `out/checkpoint.safetensors` where there is one, and does nothing but load the weights when the
+    training is complete. Writes `curves.jsonl`, `weights.safetensors` and `fit.json`.
+
+    Args:
+        elastic: the network; its cached batch-norm statistics are void afterwards.
+        tasks: by output name.
+        split: images and labels to train on.
+        config: the settings.
+        out: the folder for everything that is written.
+        seed: of order, augmentation, and sub-networks.
+        progress: shows a bar with each task's loss.
+    """
+    objective = Sandwich(elastic, tasks, config, seed)
+    try:
+        return fit(FitJob(objective, split, config, out, seed, progress or Silent(), "train"))
+    finally:
+        elastic.weights_changed()
+
+
+class Sandwich:
+    """Gradients of the largest, the smallest and some random sub-networks."""
+
+    def __init__(self, elastic: ElasticModel, tasks: Mapping[str, Task], config: TrainConfig, seed: int) -> None:
+        self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
+        self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.largest = elastic.selection(elastic.space.largest)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.elastic.model
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"space": self.elastic.space.id, "tasks": [task.spec.to_json() for task in self.tasks.values()]}
+
+    def state(self) -> dict[str, Tensor]:
+        return self.elastic.state()
+
+    def accumulate(self, batch: StepBatch) -> dict[str, float]:
+        rng = generator(self.seed, "archs", batch.step)
+        archs = step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
+        share = 1.0 / (1 + len(archs))
+        with batch.mode.autocast(batch.image_BCHW.device):
+            teacher = self.elastic.run(batch.image_BCHW, self.largest, training=True)
+        losses = label_losses(self.tasks, teacher, batch.targets)
+        total = self.balance.learn(losses)
+        (total * share).backward()
+        reported = as_floats(losses, total)
+        teacher = {name: teacher[name].detach() for name in self.tasks}
+        for arch in archs:
+            self._student(arch, batch, teacher, share)
+        return reported
+
+    def _student(self, arch: Any, batch: StepBatch, teacher: Mapping[str, Tensor], share: float) -> None:
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = self.elastic.run(batch.image_BCHW, self.elastic.selection(arch), training=True)
+        weight = self.config.distill_weight
+        losses = label_losses(self.tasks, outputs, batch.targets)
+        if weight > 0:
+            losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher), weight)
+        (self.balance.apply_to(losses) * share).backward()

@@ -1,0 +1,64 @@
+"""What one step minimises: the seam between the engine in `fit.py` and the two kinds of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mtnas.train.balance.base import Balance
+from mtnas.train.precision import Mode
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One batch on the training device.
+
+    Args:
+        step: its number; everything random in the step is derived from it.
+        image_BCHW: normalised images in the mode's layout.
+        targets: by task.
+        mode: how the arithmetic runs.
+    """
+
+    step: int
+    image_BCHW: Tensor
+    targets: Mapping[str, Tensor]
+    mode: Mode
+
+
+class Objective(Protocol):
+    """Something that can put gradients on its module."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The weights that are trained."""
+        ...
+
+    @property
+    def balance(self) -> Balance: ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """JSON values that name what is trained, beside the settings and the data."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained tensors, as they are stored."""
+        ...
+
+    def accumulate(self, batch: StepBatch) -> dict[str, float]:
+        """Forward and backward; returns the losses per task, and `total`."""
+        ...
+
+
+def device_of(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def as_floats(losses: Mapping[str, Tensor], total: Tensor) -> dict[str, float]:
+    """Losses as numbers, read from the device at once."""
+    values = torch.stack([loss.detach().float() for loss in (*losses.values(), total)]).tolist()
+    return dict(zip([*losses, "total"], values, strict=True))

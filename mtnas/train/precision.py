@@ -1,0 +1,66 @@
+"""How the arithmetic runs: float32 or bfloat16 autocast, contiguous or channels-last; tried out, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtnas.train.config import FitConfig
+
+#: A mode must be this much faster than the one before it in the list to be taken.
+GAIN = 1.1
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to run the arithmetic."""
+
+    precision: str
+    channels_last: bool
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The context of forward passes; gradients and weights stay float32."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def lay_out(self, module: nn.Module) -> None:
+        """Give the module's weights this layout, in place; their values stay."""
+        module.to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    def image(self, image_BCHW: Tensor, device: torch.device) -> Tensor:
+        return image_BCHW.to(device, memory_format=self.layout)
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'channels_last' if self.channels_last else 'contiguous'}"
+
+
+def modes(config: FitConfig) -> list[Mode]:
+    """The modes the settings allow, plainest first."""
+    precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
+    layouts = {"auto": [False, True], "always": [True], "never": [False]}[config.channels_last]
+    return [Mode(precision, layout) for precision in precisions for layout in layouts]
+
+
+def fastest(candidates: list[Mode], seconds: Callable[[Mode], float]) -> tuple[Mode, dict[str, float]]:
+    """The mode to take, and what each trial took; nothing is tried when there is no choice.
+
+    Args:
+        candidates: plainest first; a later one has to be faster by `GAIN`.
+        seconds: times real training steps in one mode.
+    """
+    if len(candidates) == 1:
+        return candidates[0], {}
+    trials = {mode: seconds(mode) for mode in candidates}
+    best = candidates[0]
+    for mode in candidates[1:]:
+        if trials[mode] * GAIN < trials[best]:
+            best = mode
+    return best, {str(mode): round(took, 6) for mode, took in trials.items()}
