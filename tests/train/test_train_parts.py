@@ -1,0 +1,219 @@
+"""The small parts of training: schedule, order of images, sub-networks, optimizer groups, modes, loss weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from train_toys import ToySplit, toy_net
+
+from mtnas.base.errors import JobError
+from mtnas.base.seeds import generator
+from mtnas.space.choice import Choice
+from mtnas.space.space import Space
+from mtnas.train.balance.base import Balance
+from mtnas.train.balance.make import make_balance
+from mtnas.train.balance.table import BALANCES
+from mtnas.train.batches import Batches
+from mtnas.train.config import FinetuneConfig
+from mtnas.train.optimizer import make_optimizer
+from mtnas.train.precision import Mode, fastest, modes
+from mtnas.train.sampling import random_arch, step_archs
+from mtnas.train.schedule import learning_rate
+
+# --- schedule -------------------------------------------------------------------------------------------------------
+
+
+def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
+    rates = [learning_rate(step, total=100, warmup=10, peak=2.0) for step in range(100)]
+    assert rates[0] == pytest.approx(2.0 / 11)
+    assert rates[10] == max(rates) == 2.0
+    assert all(np.diff(rates[:11]) > 0) and all(np.diff(rates[10:]) < 0)
+    assert rates[55] == pytest.approx(1.0)
+    assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0), (1, 5), (3, 10), (5, 0)])
+def test_schedule_of_very_short_runs(total: int, warmup: int) -> None:
+    rates = [learning_rate(step, total=total, warmup=warmup, peak=1.0) for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates) and max(rates) == 1.0
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_sees_each_image_once_in_another_order() -> None:
+    batches = Batches(ToySplit(12), 4, seed=0, augment=False)
+    epochs = [np.concatenate([batches.indices(3 * epoch + k) for k in range(3)]) for epoch in range(2)]
+    assert all(sorted(order) == list(range(12)) for order in epochs)
+    assert list(epochs[0]) != list(epochs[1])
+
+
+def test_incomplete_last_batch_is_left_out() -> None:
+    batches = Batches(ToySplit(10), 4, seed=0, augment=False)
+    assert batches.per_epoch == 2
+    assert all(len(batches.indices(step)) == 4 for step in range(6))
+
+
+def test_stream_is_the_same_from_any_start() -> None:
+    batches = Batches(ToySplit(12), 4, seed=0, augment=True)
+    whole = list(batches.stream(0, 6))
+    later = list(batches.stream(4, 6))
+    assert len(whole) == 6
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[4:], later, strict=True))
+    assert list(batches.stream(6, 6)) == []
+
+
+def test_error_in_the_thread_reaches_the_caller() -> None:
+    class Broken(ToySplit):
+        def batch(self, indices, augment=None):
+            raise JobError("broken")
+
+    with pytest.raises(JobError, match="broken"):
+        next(Batches(Broken(12), 4, seed=0, augment=False).stream(0, 3))
+
+
+def test_fingerprint_knows_the_images() -> None:
+    prints = {Batches(ToySplit(12, seed), 4, 0, augment=False).fingerprint() for seed in (0, 0, 1)}
+    assert len(prints) == 2
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+BRANCHES = (("a", "b"), ("a",), ("b",))
+SPACE = Space(
+    tuple(Choice(f"{''.join(owners)}{k}", (16, 32, 48, 64), "width", owners) for owners in BRANCHES for k in range(4))
+)
+
+
+def sizes(jitter: float, count: int = 3000) -> np.ndarray:
+    """(N, branches) mean option index of each branch, in 0..1."""
+    rng = generator(0, "test")
+    indices_NC = SPACE.encode([random_arch(SPACE, rng, jitter) for _ in range(count)])
+    return indices_NC.reshape(count, 3, 4).mean(2) / 3
+
+
+def test_branches_are_drawn_independently() -> None:
+    correlation = np.corrcoef(sizes(0.2).T)
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.06
+
+
+def test_extreme_corners_are_seen() -> None:
+    """A small encoder with a large decoder, and the other way round."""
+    shared, first, _ = sizes(0.2).T
+    assert ((shared < 0.2) & (first > 0.8)).mean() > 0.01
+    assert ((shared > 0.8) & (first < 0.2)).mean() > 0.01
+
+
+def test_branches_vary_more_than_uniform_choices_would() -> None:
+    """Independent uniform choices would give a branch of four choices a spread of 0.19."""
+    assert sizes(0.2).std(0).min() > 0.28
+
+
+def test_no_jitter_gives_uniform_branches() -> None:
+    indices_NC = SPACE.encode([random_arch(SPACE, generator(0, k), 0.0) for k in range(50)]).reshape(50, 3, 4)
+    assert (indices_NC == indices_NC[:, :, :1]).all()
+
+
+def test_every_option_is_drawn() -> None:
+    rng = generator(0, "options")
+    indices_NC = SPACE.encode([random_arch(SPACE, rng, 0.2) for _ in range(500)])
+    shares = np.stack([(indices_NC == option).mean(0) for option in range(4)])
+    assert shares.min() > 0.15
+
+
+def test_step_trains_the_smallest_and_never_the_largest_twice() -> None:
+    archs = step_archs(SPACE, generator(0, "step"), 2, 0.2)
+    assert archs[0] == SPACE.smallest and len(archs) == 3
+    rigid = Space((Choice("only", (16,)),))
+    assert step_archs(rigid, generator(0), 2, 0.2) == []
+    assert step_archs(Space(()), generator(0), 2, 0.2) == []
+
+
+# --- optimizer and modes --------------------------------------------------------------------------------------------
+
+
+def test_weight_decay_spares_norms_biases_and_loss_weights() -> None:
+    model, balance = toy_net(), make_balance("uncertainty", {"a": 1.0})
+    groups = make_optimizer(FinetuneConfig(), model, balance).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.02, 0.0]
+    assert all(parameter.ndim > 1 for parameter in groups[0]["params"])
+    plain = {id(parameter) for parameter in groups[1]["params"]}
+    norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+    assert {id(parameter) for parameter in (*norms, *balance.parameters())} <= plain
+    assert sum(len(group["params"]) for group in groups) == len([*model.parameters(), *balance.parameters()])
+
+
+def test_modes_follow_the_settings() -> None:
+    assert len(modes(FinetuneConfig())) == 4
+    assert modes(FinetuneConfig(precision="bfloat16", channels_last="always")) == [Mode("bfloat16", True)]
+    assert modes(FinetuneConfig(channels_last="never")) == [Mode("float32", False), Mode("bfloat16", False)]
+
+
+def test_a_mode_must_be_clearly_faster() -> None:
+    plain, fast, faster = Mode("float32", False), Mode("float32", True), Mode("bfloat16", True)
+    times = {plain: 1.0, fast: 0.95, faster: 0.5}
+    assert fastest([plain, fast, faster], times.__getitem__)[0] == faster
+    assert fastest([plain, fast], times.__getitem__)[0] == plain
+    assert fastest([faster], lambda mode: pytest.fail("no trial needed")) == (faster, {})
+
+
+# --- balances: the exam of the table --------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=sorted(BALANCES))
+def balance(request: pytest.FixtureRequest) -> Balance:
+    return make_balance(request.param, {"a": 1.0, "b": 3.0})
+
+
+def losses(a: float, b: float) -> dict[str, torch.Tensor]:
+    return {"b": torch.tensor(b, requires_grad=True), "a": torch.tensor(a, requires_grad=True)}
+
+
+def test_balance_starts_near_the_fixed_weights(balance: Balance) -> None:
+    given = losses(2.0, 5.0)
+    balance.apply_to(given).backward()
+    assert given["a"].grad.item() == pytest.approx(1.0, rel=1e-5)
+    assert given["b"].grad.item() == pytest.approx(3.0, rel=1e-5)
+
+
+def test_balance_learns_from_the_largest_only(balance: Balance) -> None:
+    balance.apply_to(losses(2.0, 5.0)).backward()
+    assert all(parameter.grad is None for parameter in balance.parameters())
+    balance.learn(losses(2.0, 5.0)).backward()
+    assert all(parameter.grad is not None for parameter in balance.parameters())
+
+
+def test_balance_state_goes_round(balance: Balance) -> None:
+    state = {name: tensor + 0.5 for name, tensor in balance.state_dict().items()}
+    balance.load_state_dict(state)
+    assert all(torch.equal(balance.state_dict()[name], state[name]) for name in state)
+
+
+def test_uncertainty_finds_the_noise() -> None:
+    """The minimum over s of L exp(-s) / 2 + s / 2 lies at s = log L."""
+    balance = make_balance("uncertainty", {"a": 1.0, "b": 1.0})
+    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    for _ in range(600):
+        optimizer.zero_grad()
+        balance.learn(losses(0.3, 2.0)).backward()
+        optimizer.step()
+    np.testing.assert_allclose(balance.log_variance().detach(), [math.log(0.3), math.log(2.0)], atol=0.02)
+
+
+def test_uncertainty_stays_bounded_for_a_loss_of_zero() -> None:
+    balance = make_balance("uncertainty", {"a": 1.0})
+    optimizer = torch.optim.Adam(balance.parameters(), lr=1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        balance.learn({"a": torch.tensor(0.0)}).backward()
+        optimizer.step()
+    assert balance.log_variance().item() >= -4.0
+
+
+def test_unknown_balance() -> None:
+    with pytest.raises(JobError, match="did you mean 'fixed'"):
+        make_balance("fix", {"a": 1.0})
