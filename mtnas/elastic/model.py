@@ -1,0 +1,257 @@
+"""`ElasticModel`: one full-size network that runs and extracts any selection of its channels.
+
+It holds no current arch: every call says which selection it wants. Methods are not safe to call from several threads
+at once, since a running selection borrows the network's tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
+from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.elastic import sort
+from mtnas.elastic.contract import check_example, try_model
+from mtnas.elastic.extract import extract
+from mtnas.elastic.groups import find_groups, ignored_names
+from mtnas.elastic.owners import parameter_owners
+from mtnas.elastic.proof import Prover
+from mtnas.elastic.recalibrate import estimate, tracked_norms
+from mtnas.elastic.slicing import Patch, Slicer
+from mtnas.elastic.summary import Summary, summarise
+from mtnas.elastic.widths import space_of
+from mtnas.space.arch import Arch
+from mtnas.space.rules import SpaceRules
+from mtnas.space.space import Space
+
+FULL = Selection(())
+_STATISTICS_KEPT = 512
+
+
+def make_elastic(
+    model: nn.Module,
+    example_inputs: Tensor,
+    *,
+    rules: SpaceRules | None = None,
+    round_to: int = 8,
+    ignored_layers: Sequence[str | nn.Module] = (),
+    prove: bool = True,
+) -> ElasticModel:
+    """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
+
+    The model is copied; the caller's stays as it is.
+
+    Args:
+        model: any module that keeps the contract.
+        example_inputs: an image batch it can run.
+        rules: which widths the groups may have; by default a quarter, a half, three quarters and all.
+        round_to: channels of every width are multiples of this.
+        ignored_layers: modules, dotted names or globs whose output channels must stay.
+        prove: test every group by cutting it (a few forward passes); without, links are believed.
+    """
+    check_example(example_inputs)
+    network = copy.deepcopy(model).eval()
+    example = example_inputs.detach().clone()
+    ignored = ignored_names(model, ignored_layers)
+    traced = copy.deepcopy(network).requires_grad_(True)
+    owners = parameter_owners(traced, try_model(traced, example))
+    groups = find_groups(traced, example, owners, ignored)
+    if prove:
+        groups = Prover(traced.requires_grad_(False), example).frozen(groups)
+    if not any(group.elastic for group in groups):
+        raise ModelError(
+            "at least one group of channels that may shrink",
+            received="; ".join(f"{g.name}: {g.frozen}" for g in groups[:6]) or "no convolution or linear layer",
+            where="make_elastic",
+            cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
+        )
+    return ElasticModel(network, groups, space_of(groups, rules or SpaceRules(), round_to), owners, example)
+
+
+class ElasticModel:
+    """One network, all its selections. Made by `make_elastic`.
+
+    Args:
+        model: the full network, in evaluation mode.
+        groups: its channel groups, frozen ones included.
+        space: the widths to choose from.
+        parameter_owners: tasks that each parameter reaches.
+        example: an image batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: tuple[ChannelGroup, ...],
+        space: Space,
+        parameter_owners: Mapping[str, tuple[str, ...]],
+        example: Tensor,
+    ) -> None:
+        self.model = model
+        self.groups = groups
+        self.space = space
+        self.parameter_owners = dict(parameter_owners)
+        self.example = example
+        with torch.no_grad():
+            self.tasks: tuple[str, ...] = tuple(model(example))
+        self._slicer = Slicer(model, groups)
+        self._norms = tracked_norms(model)
+        self._batches: Callable[[], Iterable[Tensor]] | None = None
+        self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()
+        self._stored_hold = True
+        self._training = _training_patches(model)
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def selection(self, arch: Arch) -> Selection:
+        """The prefix widths of an arch, without groups that are whole."""
+        self.space.check(arch)
+        widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
+        return Selection.prefix(widths).compact(self.groups)
+
+    def run(
+        self,
+        image_BCHW: Tensor,
+        selection: Selection | None = None,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        training: bool = False,
+    ) -> dict[str, Tensor]:
+        """The outputs of a selected network, as a view of the full one.
+
+        Args:
+            image_BCHW: the images.
+            selection: kept units; `None` is the full network.
+            statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
+            training: use batch statistics and active dropout; stored statistics are not touched.
+        """
+        selection = (selection or FULL).compact(self.groups)
+        if training:
+            return self._call(image_BCHW, selection, {}, self._training)
+        return self._call(image_BCHW, selection, self.statistics(selection) if statistics is None else statistics)
+
+    def _call(
+        self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch] = ()
+    ) -> dict[str, Tensor]:
+        with self._slicer.applied(self._slicer.plan(selection), tensors, patches):
+            return self.model(image_BCHW)
+
+    # --- batch-norm statistics ----------------------------------------------------------------------------------
+
+    def calibrate_with(self, batches: Callable[[], Iterable[Tensor]]) -> None:
+        """Where batch-norm statistics come from: a function that gives the calibration images, batch by batch."""
+        self._batches = batches
+        self._statistics.clear()
+
+    def weights_changed(self) -> None:
+        """Say that weights were trained or replaced: no statistics hold any more."""
+        self._stored_hold = False
+        self._statistics.clear()
+
+    def statistics(self, selection: Selection = FULL) -> dict[str, Tensor]:
+        """Batch-norm statistics of a selected network, by state-dict name; estimated when they are not known.
+
+        Raises `StaleStatistics` when they are not known and there are no calibration images.
+        """
+        selection = selection.compact(self.groups)
+        if not self._norms:
+            return {}
+        if selection == FULL and self._stored_hold:
+            return self._stored_statistics()
+        known = self._statistics.get(selection)
+        if known is None:
+            known = self._estimate(selection)
+            if selection == FULL:
+                self._store(known)
+                return known
+            self._statistics[selection] = known
+            if len(self._statistics) > _STATISTICS_KEPT:
+                self._statistics.popitem(last=False)
+        return known
+
+    def _stored_statistics(self) -> dict[str, Tensor]:
+        buffers = self.model.state_dict(keep_vars=True)
+        names = [f"{name}.{key}" for name in self._norms for key in ("running_mean", "running_var")]
+        return {name: buffers[name] for name in names}
+
+    def _store(self, statistics: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in statistics.items():
+                store, key = self._slicer.stores[name]
+                store[key].copy_(tensor)
+        self._stored_hold = True
+
+    def _estimate(self, selection: Selection) -> dict[str, Tensor]:
+        if self._batches is None:
+            raise StaleStatistics(
+                "batch-norm statistics of this selection",
+                received="weights or widths that they were not estimated for, and no calibration images",
+                where=f"selection {selection.id}",
+                cure="call elastic.calibrate_with(lambda: image_batches) once, or pass statistics=",
+            )
+        found = estimate(
+            lambda image_BCHW, patches: self._call(image_BCHW, selection, {}, patches), self._norms, self._batches()
+        )
+        if not found:
+            raise StaleStatistics(
+                "calibration images", received="no batch", where="calibrate_with", cure="give at least one batch"
+            )
+        return found
+
+    # --- taking out ---------------------------------------------------------------------------------------------
+
+    def extract(self, selection: Selection | Arch, *, statistics: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """The selected network as a plain module with weights of its own, in evaluation mode."""
+        chosen = self.selection(selection) if isinstance(selection, Arch) else selection.compact(self.groups)
+        found = self.statistics(chosen) if statistics is None else statistics
+        return extract(self.model, self._slicer, self._slicer.plan(chosen), found)
+
+    def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
+        """Move the most important units of every group to the front; the full network's function stays.
+
+        Args:
+            importance: a number per unit, by group; by default the L1 norm of the producing weights.
+        """
+        state = self.model.state_dict(keep_vars=True)
+        scores = sort.l1_importance(self.groups, state) if importance is None else importance
+        sort.permute(self.groups, sort.orders(self.groups, scores), state)
+        self._statistics.clear()
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """The full network's parameters and buffers, detached copies."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over parameters and buffers; names and shapes must agree. Statistics are estimated anew."""
+        own = self.model.state_dict()
+        wrong = sorted(set(own) ^ set(state)) or [n for n in own if own[n].shape != state[n].shape]
+        if wrong:
+            raise CheckpointError(
+                "the state of this network",
+                received=f"a difference in {wrong[0]!r} ({len(wrong)} in all)",
+                where="load_state",
+                cure="build the model with the settings it was saved with",
+            )
+        self.model.load_state_dict(dict(state))
+        self.weights_changed()
+
+    def summary(self) -> Summary:
+        """Groups, owners, what is frozen and why, and the largest possible gain."""
+        smallest = self._slicer.plan(self.selection(self.space.smallest))
+        sizes = (self.model, extract(self.model, self._slicer, smallest, {}))
+        return summarise(self.groups, self.space, self.example, sizes)
+
+
+def _training_patches(model: nn.Module) -> list[Patch]:
+    """Training mode everywhere; norms neither read nor write their running statistics."""
+    patches: list[Patch] = [(layer.__dict__, "training", True) for layer in model.modules()]
+    tracking = [layer for layer in model.modules() if getattr(layer, "track_running_stats", False)]
+    return patches + [(layer.__dict__, "track_running_stats", False) for layer in tracking]

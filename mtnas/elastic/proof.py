@@ -1,0 +1,122 @@
+"""Every group is proven: the network cut must equal the network masked, in shapes and in numbers.
+
+The proof runs on a copy with random weights, batch-norm statistics included, so that a wrong link cannot hide behind
+zeros and ones. Cut: the selection's units are taken out everywhere. Masked: the full network runs, but consumers'
+weights for the removed channels are zero. All groups are tried together first; only if that fails one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.seeds import derive_seed, generator
+from mtnas.elastic.contract import first_line
+from mtnas.elastic.slicing import Slicer
+
+TOLERANCE = 5e-4
+_ROUNDS = 2
+
+
+class Prover:
+    """Proves the groups of one network.
+
+    Args:
+        network: a copy; its weights become random.
+        example_BCHW: the image batch to run.
+    """
+
+    def __init__(self, network: nn.Module, example_BCHW: Tensor) -> None:
+        self.network = network.eval()
+        self.example_BCHW = example_BCHW
+        randomise(network)
+
+    def frozen(self, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+        """The groups, those that fail frozen with the reason."""
+        candidates = [group for group in groups if group.elastic]
+        if not candidates or not any(self._failure(groups, candidates, k) for k in range(_ROUNDS)):
+            return tuple(groups)
+        reasons = {group.name: self._failure(groups, [group], 0) for group in candidates}
+        standing: list[ChannelGroup] = []
+        for group in candidates:
+            if not reasons[group.name]:
+                together = self._failure(groups, [*standing, group], 1)
+                if together:
+                    reasons[group.name] = f"together with other groups, {together}"
+                else:
+                    standing.append(group)
+        return tuple(replace(g, frozen=g.frozen or reasons.get(g.name, "")) for g in groups)
+
+    def _failure(self, groups: Sequence[ChannelGroup], cut: Sequence[ChannelGroup], round_number: int) -> str:
+        """What goes wrong when a random part of some groups is removed; empty when nothing does."""
+        rng = generator(0, "proof", round_number, *(group.name for group in cut))
+        selection = Selection.of({group.name: _random_units(group.size, rng) for group in cut})
+        slicer = Slicer(self.network, groups)
+        with torch.no_grad():
+            masked = self._masked(groups, selection, slicer)
+            try:
+                with slicer.applied(slicer.plan(selection), {}, ()):
+                    outputs = self.network(self.example_BCHW)
+            except Exception as error:  # noqa: BLE001
+                return f"cutting it breaks the forward: {first_line(error)}"
+        for task, expected in masked.items():
+            if outputs[task].shape != expected.shape:
+                return f"is output {task!r}"
+            difference = relative_error(outputs[task], expected)
+            if not difference <= TOLERANCE:
+                return f"output {task!r} mixes its channels (cut and masked differ by {difference:.1e})"
+        return ""
+
+    def _masked(self, groups: Sequence[ChannelGroup], selection: Selection, slicer: Slicer) -> dict[str, Tensor]:
+        patches = []
+        masks: dict[str, Tensor] = {}
+        for group in groups:
+            gone = sorted(set(range(group.size)) - set(selection.as_dict.get(group.name, range(group.size))))
+            for member in group.members if gone else ():
+                if member.role == "in":
+                    store, key = slicer.stores[member.name]
+                    weight = masks.setdefault(member.name, store[key].detach().clone())
+                    positions = [p for u in gone for p in member.positions_UK[u]]
+                    weight.index_fill_(member.axis, torch.tensor(positions, device=weight.device), 0.0)
+        for name, weight in masks.items():
+            patches.append((*slicer.stores[name], weight))
+        with slicer.applied(slicer.plan(Selection(())), {}, patches):
+            return self.network(self.example_BCHW)
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the largest magnitude of `b`."""
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+
+
+def _random_units(size: int, rng: np.random.Generator) -> list[int]:
+    """Between a quarter and three quarters of the units, never the plain prefix alone."""
+    count = int(rng.integers(max(1, size // 4), max(2, 3 * size // 4 + 1)))
+    return rng.choice(size, size=min(count, size - 1), replace=False).tolist()
+
+
+def randomise(network: nn.Module) -> None:
+    """Random weights of useful size, statistics and affine parameters away from zero and one."""
+    rng = torch.Generator().manual_seed(derive_seed(0, "proof weights"))
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None:
+                layer.running_mean.copy_(torch.randn(layer.running_mean.shape, generator=rng) * 0.1)
+                layer.running_var.copy_(torch.rand(layer.running_var.shape, generator=rng) + 0.5)
+            for parameter in layer._parameters.values():
+                if parameter is not None and parameter.is_floating_point():
+                    parameter.copy_(_random_like(parameter, rng))
+
+
+def _random_like(parameter: Tensor, rng: torch.Generator) -> Tensor:
+    """He-scaled for matrices and kernels, uniform in 0.5..1.5 for vectors."""
+    if parameter.ndim < 2:
+        return torch.rand(parameter.shape, generator=rng) + 0.5
+    fan_in = max(1, parameter[0].numel())
+    return torch.randn(parameter.shape, generator=rng) * (2.0 / fan_in) ** 0.5
