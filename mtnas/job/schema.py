@@ -15,6 +15,8 @@ from mtnas.export.config import ExportConfig
 from mtnas.measure.config import MeasureConfig
 from mtnas.prune.config import PruneConfig
 from mtnas.quantize.config import QuantizeConfig
+from mtnas.score.config import ScoreConfig
+from mtnas.score.config import ScoreConfig
 from mtnas.search.config import SearchConfig
 from mtnas.space.config import SpaceConfig
 from mtnas.train.config import FinetuneConfig, ModelConfig, TrainConfig
@@ -77,6 +79,8 @@ class Job:
     """Which widths it may take."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How the supernet is trained."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """How many images stand behind each score of the search."""
     device: MeasureConfig = field(default_factory=MeasureConfig)
     """The device, and how latency is measured there; its name alone is enough."""
     budget: Annotated[Budget, PlainValidator(_budget), WithJsonSchema(_BUDGET_SCHEMA)] = Budget()
@@ -87,6 +91,8 @@ class Job:
     """The worst score each task may have: `-3%` of the full-size network's, or an absolute value."""
     preference: Mapping[str, float] = field(default_factory=dict)
     """How much each task counts when one network is picked from the front; 1 where it is left out."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """How many images stand behind a score."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """The optimizer and how long it runs."""
     prune: PruneConfig = field(default_factory=PruneConfig)

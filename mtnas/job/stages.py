@@ -24,7 +24,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "space": ("seed", "model", "space"),
     "train": ("tasks", "train"),
     "profile": ("device",),
-    "search": ("search", "budget", "floors", "preference"),
+    "search": ("search", "score", "budget", "floors", "preference"),
     "prune": ("prune", "finetune"),
     "quantize": ("quantize",),
     "export": ("export",),
