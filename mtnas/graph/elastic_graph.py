@@ -1,0 +1,162 @@
+"""The elastic graph: one ONNX file and its groups; any selection's network, cost and latency features come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from mtnas.base.errors import CheckpointError
+from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
+from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.graph.count import Counter, Counts, make_counter
+from mtnas.graph.cut import Sources, cut_model
+from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.network import set_batch, split_weights
+from mtnas.graph.plan import Plan, make_plan
+
+SCHEMA = "graph/1"
+MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
+
+
+@dataclass(frozen=True)
+class StateNames:
+    """How the torch model names its numbers.
+
+    Args:
+        parameters: names of learned parameters in the graph; other arrays are statistics or buffers.
+        known: every name a state may hold.
+        aliases: further names of tied parameters -> the name in the graph.
+    """
+
+    parameters: tuple[str, ...]
+    known: tuple[str, ...]
+    aliases: Mapping[str, str]
+
+
+class ElasticGraph:
+    """One graph, many networks. Make it with `build_elastic_graph` or `ElasticGraph.load`.
+
+    Args:
+        model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes.
+        groups: the channel groups; members that the graph does not hold (such as counters) are ignored.
+        names: how the torch model names its numbers.
+    """
+
+    def __init__(self, model: onnx.ModelProto, groups: Sequence[ChannelGroup], names: StateNames) -> None:
+        self.groups = tuple(groups)
+        self.names = names
+        self.outputs = tuple(output.name for output in model.graph.output)
+        shape = model.graph.input[0].type.tensor_type.shape.dim
+        self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
+        self._skeleton, self._weights = split_weights(model, (*names.known, *names.parameters))
+        self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
+
+    @property
+    def plan(self) -> Plan:
+        return self._plan
+
+    @staticmethod
+    def load(folder: Path) -> ElasticGraph:
+        """Read `elastic.onnx` and `plan.json`; raises `CheckpointError` when they do not belong together."""
+        data = read_json(folder / PLAN_FILE, schema=SCHEMA)
+        path = folder / MODEL_FILE
+        if not path.exists() or file_hash(path) != data["model_sha256"]:
+            raise CheckpointError(
+                "the ONNX file this plan was written for",
+                received="another file" if path.exists() else "no file",
+                where=str(path),
+                cure="write both again: run the space stage into a new folder",
+            )
+        groups = [ChannelGroup.from_json(group) for group in data["groups"]]
+        names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
+        return ElasticGraph(onnx.load_model(str(path)), groups, names)
+
+    def save(self, folder: Path) -> None:
+        """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
+        make_folder(folder)
+        write_bytes(folder / MODEL_FILE, self.full_model().SerializeToString())
+        record = {
+            "schema": SCHEMA,
+            "model_sha256": file_hash(folder / MODEL_FILE),
+            "outputs": list(self.outputs),
+            "input_shape": list(self.input_shape),
+            "parameters": list(self.names.parameters),
+            "state_names": list(self.names.known),
+            "aliases": dict(self.names.aliases),
+            "groups": [group.to_json() for group in self.groups],
+        }
+        write_json(folder / PLAN_FILE, record)
+
+    def full_model(self) -> onnx.ModelProto:
+        """The largest network with all weights, batch-norm as nodes, any batch size."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._skeleton)
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in self._weights.items())
+        set_batch(model, "batch")
+        return model
+
+    def cut(
+        self,
+        selection: Selection,
+        *,
+        state: Mapping[str, np.ndarray] | None = None,
+        statistics: Mapping[str, np.ndarray] | None = None,
+        fold_bn: bool = True,
+        dynamic_batch: bool = False,
+    ) -> onnx.ModelProto:
+        """The network of one selection.
+
+        Without `statistics` (or a state that holds them at the selection's sizes) the full network's batch-norm
+        statistics are sliced: right for measuring time, wrong for accuracy. The model's metadata says which:
+        `mtnas.statistics` is `selection` or `full`.
+
+        Args:
+            selection: the kept units.
+            state: weights that replace the file's own; full-size or already sliced.
+            statistics: running mean and variance of this selection, sliced.
+            fold_bn: fold batch-norm into the layer before it where that is exact.
+            dynamic_batch: leave the batch size open.
+        """
+        selection.check(self.groups)
+        sources = Sources(state, statistics, self._known, self.names.aliases)
+        return cut_model(self._plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset((*self.names.known, *self._weights))
+
+    def counts(self, selection: Selection) -> Counts:
+        """Exact costs of one selection's network; nothing is built."""
+        selection.check(self.groups)
+        return self._counter.counts(selection)
+
+    def features(self, selection: Selection) -> np.ndarray:
+        """What a latency predictor reads; see `feature_names`. All are >= 0."""
+        selection.check(self.groups)
+        return self._features.values(selection)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self._features.names
+
+    @cached_property
+    def _counter(self) -> Counter:
+        return make_counter(self._plan, self.names.parameters)
+
+    @cached_property
+    def _features(self) -> FeatureTable:
+        return make_features(self._plan)
+
+
+def renamed(groups: Sequence[ChannelGroup], aliases: Mapping[str, str]) -> list[ChannelGroup]:
+    """Groups whose members speak of tied parameters by the name the graph uses."""
+    result = []
+    for group in groups:
+        members = tuple(type(m)(aliases.get(m.name, m.name), m.axis, m.positions_UK, m.role) for m in group.members)
+        result.append(ChannelGroup(group.name, group.size, members, group.owners, group.frozen))
+    return result
