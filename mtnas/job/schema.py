@@ -16,7 +16,6 @@ from mtnas.measure.config import MeasureConfig
 from mtnas.prune.config import PruneConfig
 from mtnas.quantize.config import QuantizeConfig
 from mtnas.score.config import ScoreConfig
-from mtnas.score.config import ScoreConfig
 from mtnas.search.config import SearchConfig
 from mtnas.space.config import SpaceConfig
 from mtnas.train.config import FinetuneConfig, ModelConfig, TrainConfig
@@ -79,8 +78,6 @@ class Job:
     """Which widths it may take."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How the supernet is trained."""
-    score: ScoreConfig = field(default_factory=ScoreConfig)
-    """How many images stand behind each score of the search."""
     device: MeasureConfig = field(default_factory=MeasureConfig)
     """The device, and how latency is measured there; its name alone is enough."""
     budget: Annotated[Budget, PlainValidator(_budget), WithJsonSchema(_BUDGET_SCHEMA)] = Budget()
