@@ -36,6 +36,7 @@ AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "report"}
         ("budget.latency_ms=40%", AFTER_SEARCH),
         ("preference.depth=2", AFTER_SEARCH),
         ("search.trials=7", AFTER_SEARCH),
+        ("score.select_images=32", AFTER_SEARCH),
         ("prune.target=80%", AFTER_SEARCH - {"search"}),
         ("finetune.epochs=9", AFTER_SEARCH - {"search"}),
         ("quantize.images=64", {"quantize", "export", "verify", "report"}),
