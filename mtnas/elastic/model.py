@@ -105,6 +105,7 @@ class ElasticModel:
         self._batches: Callable[[], Iterable[Tensor]] | None = None
         self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()
         self._stored_hold = True
+        self._weights = weights_mark(model)
         self._training = _training_patches(model)
 
     # --- running ------------------------------------------------------------------------------------------------
@@ -134,7 +135,10 @@ class ElasticModel:
         selection = (selection or FULL).compact(self.groups)
         if training:
             return self._call(image_BCHW, selection, {}, self._training)
-        return self._call(image_BCHW, selection, self.statistics(selection) if statistics is None else statistics)
+        if statistics is None and selection == FULL and self._stored_holds():
+            return self._call(image_BCHW, selection, {})
+        found = self.statistics(selection) if statistics is None else self._checked(statistics, selection)
+        return self._call(image_BCHW, selection, found)
 
     def _call(
         self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch] = ()
@@ -150,9 +154,13 @@ class ElasticModel:
         self._statistics.clear()
 
     def weights_changed(self) -> None:
-        """Say that weights were trained or replaced: no statistics hold any more."""
+        """Say that weights were trained or replaced: no statistics hold any more.
+
+        Changes in place (optimizers, `load_state_dict`) are noticed without it; writing through `.data` is not.
+        """
         self._stored_hold = False
         self._statistics.clear()
+        self._weights = weights_mark(self.model)
 
     def statistics(self, selection: Selection = FULL) -> dict[str, Tensor]:
         """Batch-norm statistics of a selected network, by state-dict name; estimated when they are not known.
@@ -160,34 +168,59 @@ class ElasticModel:
         Raises `StaleStatistics` when they are not known and there are no calibration images.
         """
         selection = selection.compact(self.groups)
-        if not self._norms:
-            return {}
-        if selection == FULL and self._stored_hold:
-            return self._stored_statistics()
+        if selection == FULL:
+            if not self._stored_holds():
+                self._store(self._estimate(FULL))
+            return {name: tensor.clone() for name, tensor in self._cut_buffers(FULL).items()}
+        self._notice_changes()
         known = self._statistics.get(selection)
         if known is None:
             known = self._estimate(selection)
-            if selection == FULL:
-                self._store(known)
-                return known
             self._statistics[selection] = known
             if len(self._statistics) > _STATISTICS_KEPT:
                 self._statistics.popitem(last=False)
         return known
 
-    def _stored_statistics(self) -> dict[str, Tensor]:
-        buffers = self.model.state_dict(keep_vars=True)
-        names = [f"{name}.{key}" for name in self._norms for key in ("running_mean", "running_var")]
-        return {name: buffers[name] for name in names}
+    def _notice_changes(self) -> None:
+        if self._weights != weights_mark(self.model):
+            self.weights_changed()
+
+    def _stored_holds(self) -> bool:
+        """Whether the network's own buffers are the statistics of its present weights."""
+        self._notice_changes()
+        return self._stored_hold or not self._norms
+
+    def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
+        """The stored statistics of all norms, cut to a selection."""
+        plan = self._slicer.plan(selection)
+        found = {}
+        for name in (f"{norm}.{key}" for norm in self._norms for key in ("running_mean", "running_var")):
+            store, key = self._slicer.stores[name]
+            found[name] = self._slicer.cut(name, plan, store[key])
+        return found
 
     def _store(self, statistics: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, tensor in statistics.items():
-                store, key = self._slicer.stores[name]
-                store[key].copy_(tensor)
+        for name, tensor in statistics.items():
+            store, key = self._slicer.stores[name]
+            store[key].copy_(tensor)
         self._stored_hold = True
 
+    def _checked(self, statistics: Mapping[str, Tensor], selection: Selection) -> Mapping[str, Tensor]:
+        """The caller's statistics; raises `StaleStatistics` unless they have this selection's names and widths."""
+        for name, own in self._cut_buffers(selection).items():
+            if name not in statistics or statistics[name].shape != own.shape:
+                given = tuple(statistics[name].shape) if name in statistics else "nothing"
+                raise StaleStatistics(
+                    f"batch-norm statistics of shape {tuple(own.shape)}",
+                    received=str(given),
+                    where=name,
+                    cure="pass elastic.statistics(selection) of the same selection",
+                )
+        return statistics
+
     def _estimate(self, selection: Selection) -> dict[str, Tensor]:
+        if not self._norms:
+            return {}
         if self._batches is None:
             raise StaleStatistics(
                 "batch-norm statistics of this selection",
@@ -202,14 +235,14 @@ class ElasticModel:
             raise StaleStatistics(
                 "calibration images", received="no batch", where="calibrate_with", cure="give at least one batch"
             )
-        return found
+        return {name: found.get(name, own) for name, own in self._cut_buffers(selection).items()}
 
     # --- taking out ---------------------------------------------------------------------------------------------
 
     def extract(self, selection: Selection | Arch, *, statistics: Mapping[str, Tensor] | None = None) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode."""
         chosen = self.selection(selection) if isinstance(selection, Arch) else selection.compact(self.groups)
-        found = self.statistics(chosen) if statistics is None else statistics
+        found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
         return extract(self.model, self._slicer, self._slicer.plan(chosen), found)
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
@@ -220,8 +253,10 @@ class ElasticModel:
         """
         state = self.model.state_dict(keep_vars=True)
         scores = sort.l1_importance(self.groups, state) if importance is None else importance
+        self._notice_changes()
         sort.permute(self.groups, sort.orders(self.groups, scores), state)
         self._statistics.clear()
+        self._weights = weights_mark(self.model)
 
     # --- state --------------------------------------------------------------------------------------------------
 
@@ -247,7 +282,8 @@ class ElasticModel:
         """Groups, owners, what is frozen and why, and the largest possible gain."""
         smallest = self._slicer.plan(self.selection(self.space.smallest))
         sizes = (self.model, extract(self.model, self._slicer, smallest, {}))
-        return summarise(self.groups, self.space, self.example, sizes)
+        device = next(self.model.parameters()).device
+        return summarise(self.groups, self.space, self.example.to(device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:
@@ -255,3 +291,8 @@ def _training_patches(model: nn.Module) -> list[Patch]:
     patches: list[Patch] = [(layer.__dict__, "training", True) for layer in model.modules()]
     tracking = [layer for layer in model.modules() if getattr(layer, "track_running_stats", False)]
     return patches + [(layer.__dict__, "track_running_stats", False) for layer in tracking]
+
+
+def weights_mark(model: nn.Module) -> tuple[int, ...]:
+    """Changes whenever a parameter is written in place or replaced."""
+    return tuple(number for parameter in model.parameters() for number in (id(parameter), parameter._version))
