@@ -90,13 +90,16 @@ class Fitter:
         self.mode = Mode("float32", channels_last=False)
 
     def run(self) -> FitResult:
-        first = self._begin()
-        self.clock = Clock(before=self.clock.before)
-        with self.job.progress.task(self.job.title, self.total, first) as bar:
-            for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
-                losses = self._step(step, batch)
-                shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
-                bar.advance(1, **shown, eta=self._eta(first, step + 1))
+        try:
+            first = self._begin()
+            self.clock = Clock(before=self.clock.before)
+            with self.job.progress.task(self.job.title, self.total, first) as bar:
+                for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
+                    losses = self._step(step, batch)
+                    shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
+                    bar.advance(1, **shown, eta=self._eta(first, step + 1))
+        finally:
+            Mode("float32", channels_last=False).lay_out(self.module)
         return self._finish()
 
     # --- one step ---------------------------------------------------------------------------------------------
@@ -183,7 +186,6 @@ class Fitter:
         return min(took[1:])
 
     def _finish(self) -> FitResult:
-        Mode("float32", channels_last=False).lay_out(self.module)
         digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
         result = FitResult(
             steps=self.total,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from torch import nn
-from train_toys import ToySplit, long_finetune, plain_config, same, toy_net, toy_tasks
+from train_toys import (
+    Stop,
+    ToySplit,
+    curve,
+    plain_config,
+    same,
+    toy_net,
+    toy_tasks,
+)
 
 from mtnas.base.errors import CheckpointError, DataError, ModelError, StorageError, TrainingDiverged
-from mtnas.base.progress import Silent, SilentTask
 from mtnas.train.checkpoint import load_weights
 from mtnas.train.finetune import finetune
 from mtnas.train.fit import Fitter
@@ -28,10 +30,6 @@ def run(out: Path, seed: int = 0, model: nn.Module | None = None, teacher: nn.Mo
     model = toy_net() if model is None else model
     result = finetune(model, toy_tasks(), ToySplit(), plain_config(**settings), out, teacher=teacher, seed=seed)
     return model.state_dict(), result
-
-
-def curve(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
 
 
 def test_learns(tmp_path: Path) -> None:
@@ -86,21 +84,6 @@ def test_model_is_left_in_evaluation_mode_and_contiguous(tmp_path: Path) -> None
 # --- resuming -------------------------------------------------------------------------------------------------------
 
 
-class Stop(SilentTask, Silent):
-    """Raises at the end of a step, like an interruption."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def task(self, title: str, total: int, done: int = 0) -> SilentTask:
-        return self if title == "finetune" else SilentTask()
-
-    def advance(self, steps: int = 1, **fields: float | int | str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -112,7 +95,7 @@ class Stop(SilentTask, Silent):
     ],
     ids=["adamw", "bfloat16", "sgd", "uncertainty", "epoch-checkpoints"],
 )
-@pytest.mark.parametrize("stop", [1, 5, 6, 11])
+@pytest.mark.parametrize("stop", [1, 6, 11])
 def test_interrupted_equals_uninterrupted(tmp_path: Path, settings: dict[str, object], stop: int) -> None:
     settings = {"checkpoint_seconds": 0.0, **settings}
     whole, _ = run(tmp_path / "whole", teacher=toy_net(1), **settings)
@@ -123,31 +106,6 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, settings: dict[str, ob
     assert same(whole, resumed)
     timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in curve(tmp_path / n)] for n in ("whole", "cut")]
     assert timeless[0] == timeless[1]
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_killed_at_a_random_moment_equals_uninterrupted(tmp_path: Path, precision: str) -> None:
-    out = tmp_path / "killed"
-    script = Path(__file__).with_name("train_toys.py")
-    process = subprocess.Popen([sys.executable, str(script), "finetune", str(out), precision])
-    try:
-        checkpoint = out / "checkpoint.safetensors"
-        while not checkpoint.exists() or stored_step(checkpoint) == 0:
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
-        time.sleep(float(np.random.default_rng().uniform(0, 0.2)))
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
-    assert 0 < stored_step(checkpoint) < 180
-    assert not (out / "fit.json").exists()
-    assert same(long_finetune(out, precision), long_finetune(tmp_path / "whole", precision))
-
-
-def stored_step(path: Path) -> int:
-    with safe_open(path, "pt") as stream:
-        return json.loads(stream.metadata()["mtnas"])["step"]
 
 
 def test_dropout_resumes_to_the_bit(tmp_path: Path) -> None:

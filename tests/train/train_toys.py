@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from mtnas.base.progress import Silent, SilentTask
 from mtnas.data.base import Batch, Split
+from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.tasks.base import Task, TaskSpec, make_task
 from mtnas.train.build import build_model
 from mtnas.train.config import FinetuneConfig, ModelConfig, TrainConfig
-from mtnas.train.finetune import finetune
+from mtnas.train.loop import train
 
 SIZE = 32
 SPECS = (TaskSpec("segmentation", "segmentation", 3), TaskSpec("depth", "depth", 1, weight=0.5))
@@ -54,6 +62,46 @@ def toy_net(seed: int = 0) -> nn.Module:
     return build_model(MODEL, TARGETS, seed=seed)
 
 
+class Stop(SilentTask, Silent):
+    """Raises at the end of a step, like an interruption."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def task(self, title: str, total: int, done: int = 0) -> SilentTask:
+        return self if title in ("train", "finetune") else SilentTask()
+
+    def advance(self, steps: int = 1, **fields: float | int | str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
+
+
+def stored_step(path: Path) -> int:
+    """Steps done in a checkpoint."""
+    with safe_open(path, "pt") as stream:
+        return json.loads(stream.metadata()["mtnas"])["step"]
+
+
+def start_and_kill(out: Path, precision: str) -> None:
+    """Start a run in a process of its own, and kill it at a random moment after its first steps."""
+    process = subprocess.Popen([sys.executable, __file__, str(out), precision])
+    try:
+        checkpoint = out / "checkpoint.safetensors"
+        while not checkpoint.exists() or stored_step(checkpoint) == 0:
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.01)
+        time.sleep(float(np.random.default_rng().uniform(0, 0.2)))
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def plain_config(**settings: object) -> FinetuneConfig:
     chosen = {"epochs": 2, "batch_size": 4, "precision": "float32", "channels_last": "never", **settings}
     return FinetuneConfig(**chosen)
@@ -69,15 +117,22 @@ def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) 
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def long_finetune(out: Path, precision: str) -> dict[str, torch.Tensor]:
-    """A run of a few hundred short steps with a teacher, in the given precision."""
-    model = toy_net()
-    config = plain_config(epochs=30, precision=precision, channels_last="always", checkpoint_seconds=0.05)
-    finetune(model, toy_tasks(), ToySplit(), config, out, teacher=toy_net(1), seed=3)
-    return model.state_dict()
+def toy_elastic(seed: int = 0, round_to: int = 4) -> ElasticModel:
+    """The toy network, made elastic; calibration images are the split's."""
+    elastic = make_elastic(toy_net(seed), torch.randn(2, 3, SIZE, SIZE), round_to=round_to, prove=False)
+    split = ToySplit()
+    elastic.calibrate_with(lambda: (image for image, _ in split.batches(12)))
+    return elastic
+
+
+def long_train(out: Path, precision: str) -> dict[str, torch.Tensor]:
+    """A sandwich run of ninety short steps in the given precision."""
+    elastic = toy_elastic()
+    config = sandwich_config(epochs=15, precision=precision, channels_last="always", checkpoint_seconds=0.05)
+    train(elastic, toy_tasks(), ToySplit(), config, out, seed=3)
+    return elastic.state()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1] == "finetune":
-        long_finetune(Path(sys.argv[2]), sys.argv[3])
+    long_train(Path(sys.argv[1]), sys.argv[2])
