@@ -167,7 +167,8 @@ class Stack:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Stack:
-        readers = {"trees": Trees.from_json, "kernel": Kernel.from_json}
-        residual = data["residual"]
-        read = readers[residual["kind"]](residual) if residual is not None else None
-        return Stack(Linear.from_json(data["base"]), read, data["floor_ms"])
+        residual: Trees | Kernel | None = None
+        if data["residual"] is not None:
+            trees = data["residual"]["kind"] == "trees"
+            residual = Trees.from_json(data["residual"]) if trees else Kernel.from_json(data["residual"])
+        return Stack(Linear.from_json(data["base"]), residual, data["floor_ms"])

@@ -42,7 +42,8 @@ class HeldOut:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> HeldOut:
-        return HeldOut(**{key: math.nan if value is None else value for key, value in data.items()})
+        known: dict[str, Any] = {key: math.nan if value is None else value for key, value in data.items()}
+        return HeldOut(**known)
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,15 @@ class LatencyPredictor:
     @property
     def doubt(self) -> str:
         """Why this predictor must not steer a search; empty when it may."""
-        found = self.held_out
+        found, among = self.held_out, "on held-out networks"
         if found.count < LEAST_HELD_OUT:
             return f"only {found.count} held-out networks, at least {LEAST_HELD_OUT} are needed to know its error"
         if not found.spearman >= LEAST_SPEARMAN:
-            return f"rank correlation {found.spearman:.2f} on held-out networks, below {LEAST_SPEARMAN}"
+            return f"rank correlation {found.spearman:.2f} {among}, below {LEAST_SPEARMAN}"
         if found.median_error_percent > MOST_ERROR_PERCENT:
-            return (
-                f"median error {found.median_error_percent:.1f} % on held-out networks, above {MOST_ERROR_PERCENT:g} %"
-            )
+            return f"median error {found.median_error_percent:.1f} % {among}, above {MOST_ERROR_PERCENT:g} %"
         if found.coverage_percent < LEAST_COVERAGE_PERCENT:
-            return f"its intervals hold {found.coverage_percent:.0f} % of held-out networks, {100 * self.coverage:.0f} % promised"
+            return f"intervals hold {found.coverage_percent:.0f} % {among}, {100 * self.coverage:.0f} % was promised"
         return ""
 
     @property
@@ -158,7 +157,7 @@ def fit(
     stack = candidates()[kind](train_NF, train_N, derive_seed(seed, "measure", "fit") % 2**32)
     interval = conformal(unseen_N, train_N, coverage)
     nothing = HeldOut(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-    error = float(100 * np.mean(np.abs(unseen_N / train_N - 1.0)))
+    error = 100.0 * _error(unseen_N, train_N)
     predictor = LatencyPredictor(kind, stack, interval, coverage, error, nothing)
     if not away.any():
         return predictor
@@ -169,16 +168,21 @@ def fit(
 def choose(features_NF: np.ndarray, ms_N: np.ndarray, seed: int) -> tuple[str, np.ndarray]:
     """The shape with the smallest cross-validated relative error, and its predictions of networks it had not seen.
 
-    A later (less simple) shape must be better by a twentieth to replace an earlier one.
+    First the linear base, then what is added to the best one. A later (less simple) shape must be better by a
+    twentieth to replace an earlier one.
     """
     fold_N = generator(seed, "measure", "folds").permutation(len(ms_N)) % min(FOLDS, len(ms_N))
-    best, best_error, best_N = "", math.inf, np.empty(0)
-    for kind, fitter in candidates().items():
-        unseen_N = cross_predict(fitter, features_NF, ms_N, fold_N, seed)
-        error = float(np.mean(np.abs(unseen_N / ms_N - 1.0)))
-        if error < 0.95 * best_error:
-            best, best_error, best_N = kind, error, unseen_N
-    return best, best_N
+    table = candidates()
+
+    def best_of(kinds: Sequence[str], best: str, best_N: np.ndarray) -> tuple[str, np.ndarray]:
+        for kind in kinds:
+            unseen_N = cross_predict(table[kind], features_NF, ms_N, fold_N, seed)
+            if not best or _error(unseen_N, ms_N) < 0.95 * _error(best_N, ms_N):
+                best, best_N = kind, unseen_N
+        return best, best_N
+
+    base, base_N = best_of([kind for kind in table if " + " not in kind], "", ms_N)
+    return best_of([kind for kind in table if kind.startswith(f"{base} + ")], base, base_N)
 
 
 def cross_predict(
@@ -230,6 +234,10 @@ def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
 def _ranks(values_N: np.ndarray) -> np.ndarray:
     _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2.0)[place_N]
+
+
+def _error(predicted_N: np.ndarray, ms_N: np.ndarray) -> float:
+    return float(np.mean(np.abs(predicted_N / ms_N - 1.0)))
 
 
 def _quarter(count: int, seed: int) -> np.ndarray:

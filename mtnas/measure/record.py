@@ -18,10 +18,12 @@ from mtnas.base.seeds import generator
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.statistics import quantile_interval, ratio_of_medians, rounds_quantile_interval
 
+_INFORMATIVE = frozenset({"device", "cores", "governor"})  # recorded, but numbers stay comparable when they differ
+
 
 @dataclass(frozen=True)
 class Environment:
-    """What must agree before two latencies may be compared."""
+    """What must agree before two latencies may be compared, and a little more for the reader."""
 
     device: str
     runtime: str
@@ -52,9 +54,10 @@ class Environment:
         )
 
     def differences(self, other: Environment) -> list[str]:
-        """Sentences about what differs, such as `runtime_version: 1.20.0 there, 1.31.0 here`."""
+        """Sentences about what forbids comparing, such as `runtime_version: 1.20.0 there, 1.31.0 here`."""
         ours, theirs = asdict(self), asdict(other)
-        return [f"{key}: {ours[key]} there, {theirs[key]} here" for key in ours if ours[key] != theirs[key]]
+        decisive = [key for key in ours if key not in _INFORMATIVE and ours[key] != theirs[key]]
+        return [f"{key}: {ours[key]} there, {theirs[key]} here" for key in decisive]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -121,7 +121,6 @@ def test_anchor_is_the_same_bytes_in_every_process() -> None:
     runs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"
     }
-    import hashlib
 
     assert runs == {hashlib.sha256(anchor_model()).hexdigest() + "\n"}
 

@@ -1,0 +1,126 @@
+"""Devices are data: `hardware_profiles/<device>/device.yaml` says where a network runs and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtnas.base.budget import LIMIT_UNITS
+from mtnas.base.errors import JobError
+from mtnas.base.resources import resource_folder
+from mtnas.base.tables import check_name, nearest
+from mtnas.measure.config import MeasureConfig
+from mtnas.measure.runtimes.table import RUNTIMES
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "title": (str,),
+    "reach": (str,),
+    "runtime": (str,),
+    "threads": (int,),
+    "precision": (str,),
+    "dialect": (str,),
+    "round_to": (int,),
+    "limits": (list,),
+    "notes": (str,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceDescription:
+    """One device, as its `device.yaml` declares it.
+
+    Args:
+        name: the folder's name.
+        title: one line for people.
+        reach: how to get there; `local` is this machine.
+        runtime: row of the runtimes table.
+        threads: threads inside an operator.
+        precision: what float32 files are computed in.
+        dialect: row of the quantization dialects.
+        round_to: channels per step of the device's latency staircase in float32.
+        limits: budget names that can be measured or counted here.
+        notes: anything a reader of the numbers should know.
+    """
+
+    name: str
+    title: str = ""
+    reach: str = "local"
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    precision: str = "float32"
+    dialect: str = "onnxruntime-x64"
+    round_to: int = 16
+    limits: tuple[str, ...] = field(default=("latency_ms", "size_mb", "memory_mb", "macs", "params"))
+    notes: str = ""
+
+    def to_yaml(self) -> str:
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        return yaml.safe_dump({**data, "limits": list(self.limits)}, sort_keys=False, width=110)
+
+
+def device_folder(name_or_path: str) -> Path:
+    """The folder of a device: a path as it is, a name among the shipped ones."""
+    path = Path(name_or_path)
+    if (path / "device.yaml").is_file():
+        return path
+    shipped = resource_folder("hardware_profiles")
+    known = sorted(p.parent.name for p in shipped.glob("*/device.yaml"))
+    if name_or_path not in known:
+        raise JobError(
+            "a device in hardware_profiles, or a folder with a device.yaml",
+            received=repr(name_or_path),
+            where="device.device",
+            cure=nearest(name_or_path, known),
+        )
+    return shipped / name_or_path
+
+
+def read_device(name_or_path: str) -> DeviceDescription:
+    """Read and check a device.yaml."""
+    path = device_folder(name_or_path) / "device.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise JobError("valid YAML", received=str(error), where=str(path), cure="mend the file") from error
+    if not isinstance(raw, Mapping):
+        raise JobError("a mapping of keys to values", received=type(raw).__name__, where=str(path))
+    return _checked(raw, path)
+
+
+def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
+    for key, value in raw.items():
+        check_name(str(key), _TYPES, "key", where=str(path))
+        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+            wanted = _TYPES[key][0].__name__
+            raise JobError(f"a value of type {wanted}", received=repr(value), where=f"{path}: {key}")
+    if "name" not in raw:
+        raise JobError("the key 'name'", received=f"only {sorted(raw)}", where=str(path), cure="name: <folder name>")
+    device = DeviceDescription(**{**raw, "limits": tuple(raw.get("limits", DeviceDescription(name="").limits))})
+    check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
+    for limit in device.limits:
+        check_name(str(limit), LIMIT_UNITS, "limit", where=f"{path}: limits")
+    if device.reach != "local":
+        raise JobError("reach: local", received=device.reach, where=str(path), cure="other ways are not built yet")
+    if device.threads < 1 or device.round_to < 1:
+        raise JobError("threads and round_to of at least 1", where=str(path))
+    return device
+
+
+def matching_device(config: MeasureConfig) -> DeviceDescription:
+    """The configured device; raise `JobError` when the job asks for another runtime or thread count."""
+    device = read_device(config.device)
+    for key in ("runtime", "threads"):
+        declared, asked = getattr(device, key), getattr(config, key)
+        if declared != asked:
+            raise JobError(
+                f"{key} {declared!r}, as device {device.name!r} declares",
+                received=repr(asked),
+                where=f"device.{key}",
+                cure=f"set device.{key} to {declared!r}, or choose or describe another device",
+            )
+    return device

@@ -1,0 +1,234 @@
+"""A device's measurements of one network's sub-networks, and the predictor fitted on them, as values and as files.
+
+A folder holds `device.yaml` (description), `measurements.jsonl` (one durable line per measured network, appended as
+each is done; the first line says under which circumstances) and `predictor.json` (the fit, its held-out error and its
+provenance). The same format is shipped in `hardware_profiles/<device>/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtnas.base.errors import CheckpointError, JobError
+from mtnas.base.files import file_hash, read_json, write_json, write_text
+from mtnas.base.groups import Selection
+from mtnas.base.journal import Journal
+from mtnas.base.quantity import Measured, Predicted
+from mtnas.measure.anchor import empty_model
+from mtnas.measure.config import MeasureConfig
+from mtnas.measure.devices import DeviceDescription, read_device
+from mtnas.measure.predictor import LatencyPredictor
+from mtnas.measure.protocol import SelfTest, open_session
+from mtnas.measure.record import Environment, LatencyRecord, read_measured
+
+JOURNAL, PREDICTOR, DEVICE = "measurements.jsonl", "predictor.json", "device.yaml"
+SCHEMA = "profile/1"
+
+
+@dataclass(frozen=True)
+class ProfilePoint:
+    """One measured sub-network; `why` and `held_out` as in `Pick`."""
+
+    selection: Selection
+    features_F: tuple[float, ...]
+    why: str
+    held_out: bool
+    record: LatencyRecord
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "latency",
+            "selection": self.selection.to_json(),
+            "features": list(self.features_F),
+            "why": self.why,
+            "held_out": self.held_out,
+            **self.record.to_json(),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ProfilePoint:
+        return ProfilePoint(
+            Selection.from_json(data["selection"]),
+            tuple(data["features"]),
+            data["why"],
+            data["held_out"],
+            LatencyRecord.from_json(data),
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known about a device, for one elastic network."""
+
+    device: DeviceDescription
+    environment: Environment
+    points: tuple[ProfilePoint, ...]
+    self_test: SelfTest
+    predictor: LatencyPredictor
+    created: str
+
+    def predict(self, features_NF: np.ndarray) -> list[Predicted]:
+        """Latency in ms of networks that were not measured."""
+        return self.predictor.predict(features_NF)
+
+    def measured(self, selection: Selection) -> LatencyRecord | None:
+        """The record of this selection, if it was measured."""
+        return next((point.record for point in self.points if point.selection == selection), None)
+
+    def extreme(self, why: str) -> ProfilePoint:
+        """The `largest` or the `smallest` network."""
+        found = [point for point in self.points if point.why == why]
+        return found[0] if found else self.points[0]
+
+    @property
+    def doubt(self) -> str:
+        """Why the predictor must not steer a search; empty when it may."""
+        return self.predictor.doubt
+
+    @property
+    def trustworthy(self) -> bool:
+        return not self.doubt
+
+    def age_days(self, when: datetime | None = None) -> float:
+        """Days since the predictor was fitted."""
+        return ((when or datetime.now(UTC)) - datetime.fromisoformat(self.created)).total_seconds() / 86400.0
+
+    def save(self, folder: Path) -> None:
+        """Write all three files; measurements last, so that a torn copy is noticed."""
+        write_text(folder / DEVICE, self.device.to_yaml())
+        (folder / JOURNAL).unlink(missing_ok=True)
+        journal = Journal(folder / JOURNAL)
+        journal.append(header(self.environment))
+        journal.append({"kind": "self-test", **self.self_test.to_json()})
+        for point in self.points:
+            journal.append(point.to_json())
+        write_predictor(self, folder)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary that a run's profile stage publishes."""
+        return {
+            "schema": "profile-stage/1",
+            "device": self.device.name,
+            "runtime": f"{self.environment.runtime} {self.environment.runtime_version}",
+            "threads": self.environment.threads,
+            "precision": self.environment.precision,
+            "aa_resolution_percent": self.self_test.resolution_percent,
+            "overhead_ms": self.self_test.overhead_ms,
+            "anchor_ms": anchor_ms(self.points),
+            "largest": self.extreme("largest").record.p50.to_json(),
+            "smallest": self.extreme("smallest").record.p50.to_json(),
+            "measured": len(self.points),
+            "unstable": sum(not point.record.stable for point in self.points),
+            "created": self.created,
+            "predictor": {
+                "kind": self.predictor.kind,
+                "held_out": self.predictor.held_out.to_json(),
+                "coverage": self.predictor.coverage,
+                "trustworthy": self.trustworthy,
+                "doubt": self.doubt,
+                "points": self._calibration(),
+            },
+            "environment": self.environment.to_json(),
+        }
+
+    def _calibration(self) -> list[dict[str, Any]]:
+        predicted = self.predict(np.asarray([point.features_F for point in self.points]))
+        return [
+            {
+                "id": point.selection.id,
+                "measured": point.record.p50.value,
+                "predicted": p.value,
+                "low": p.low,
+                "high": p.high,
+                "held_out": point.held_out,
+                "stable": point.record.stable,
+            }
+            for point, p in zip(self.points, predicted)
+        ]
+
+
+def anchor_ms(points: Sequence[ProfilePoint]) -> float:
+    """The anchor's median over all points."""
+    return float(np.median([point.record.anchor_ms for point in points]))
+
+
+def load_profile(folder: Path, config: MeasureConfig | None = None) -> Profile:
+    """Read a profile; with `config`, refuse one that was made under other circumstances than here and now."""
+    data = read_json(folder / PREDICTOR, schema=SCHEMA)
+    records = Journal(folder / JOURNAL).records()
+    if file_hash(folder / JOURNAL) != data["measurements_sha256"]:
+        raise CheckpointError(
+            "the measurements that the predictor was fitted on",
+            received="a changed file",
+            where=str(folder / JOURNAL),
+            cure="run the profile stage again; it keeps what was measured",
+        )
+    profile = Profile(
+        device=read_device(str(folder)),
+        environment=Environment.from_json(records[0]["environment"]),
+        points=_points(records, data["points"]),
+        self_test=read_self_test(next(record for record in records if record["kind"] == "self-test")),
+        predictor=LatencyPredictor.from_json(data["predictor"]),
+        created=data["created"],
+    )
+    if config is not None:
+        check_environment(profile.environment, here(config), folder)
+    return profile
+
+
+def _points(records: Sequence[Mapping[str, Any]], roles: Sequence[Mapping[str, Any]]) -> tuple[ProfilePoint, ...]:
+    """The points that the predictor knows, in its order and with their roles there."""
+    found = [ProfilePoint.from_json(record) for record in records if record["kind"] == "latency"]
+    by_id = {point.selection.id: point for point in found}
+    return tuple(replace(by_id[role["id"]], why=role["why"], held_out=role["held_out"]) for role in roles)
+
+
+def here(config: MeasureConfig) -> Environment:
+    """The circumstances of a measurement that would start now."""
+    with open_session(empty_model(), config) as session:
+        return Environment.here(config, session.version, session.options)
+
+
+def check_environment(recorded: Environment, current: Environment, where: Path) -> None:
+    """Raise `JobError` when numbers measured there say nothing about here."""
+    differences = recorded.differences(current)
+    if differences:
+        raise JobError(
+            "a profile made under the same circumstances",
+            received="; ".join(differences),
+            where=str(where),
+            cure="profile this machine again into a new folder, or restore the runtime version and settings",
+        )
+
+
+def header(environment: Environment) -> dict[str, Any]:
+    """The first line of a journal."""
+    return {"kind": "environment", "schema": SCHEMA, "environment": environment.to_json()}
+
+
+def read_self_test(record: Mapping[str, Any]) -> SelfTest:
+    """The inverse of `SelfTest.to_json`."""
+    ratio: Measured = read_measured(record["ratio"])
+    return SelfTest(record["resolution_percent"], ratio, record["overhead_ms"])
+
+
+def write_predictor(profile: Profile, folder: Path) -> None:
+    """Write predictor.json beside a journal that is already there."""
+    write_json(
+        folder / PREDICTOR,
+        {
+            "schema": SCHEMA,
+            "created": profile.created,
+            "points": [{"id": p.selection.id, "why": p.why, "held_out": p.held_out} for p in profile.points],
+            "measurements_sha256": file_hash(folder / JOURNAL),
+            "anchor_ms": anchor_ms(profile.points),
+            "environment": profile.environment.to_json(),
+            "predictor": profile.predictor.to_json(),
+        },
+    )

@@ -1,0 +1,96 @@
+"""The runner as a device sees it: one file, one job, JSON lines."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtnas.device import runner
+from mtnas.measure.anchor import anchor_model, empty_model
+
+LATENCY = {
+    "schema": "device-job/1",
+    "kind": "latency",
+    "runtime": "onnxruntime",
+    "threads": 1,
+    "spinning": False,
+    "seed": 1,
+    "rounds": 3,
+    "round_ms": 1.0,
+    "least_runs": 2,
+    "most_runs": 4,
+    "warmup_s": 0.005,
+}
+
+
+def run(folder: Path, job: dict) -> tuple[int, list[dict]]:
+    """The runner alone in a folder, away from this package."""
+    shutil.copy(runner.__file__, folder / "runner.py")
+    (folder / "anchor.onnx").write_bytes(anchor_model())
+    (folder / "empty.onnx").write_bytes(empty_model())
+    (folder / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, "-I", "runner.py", "job.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_latency_job_alone_in_a_folder(tmp_path: Path) -> None:
+    status, records = run(tmp_path, {**LATENCY, "models": {"a": "anchor.onnx", "b": "empty.onnx"}})
+    assert status == 0
+    assert [record["event"] for record in records] == ["environment", "latency", "latency"]
+    assert records[0]["runtime_version"][0].isdigit()
+    for record in records[1:]:
+        assert len(record["rounds_ms"]) == 3 and all(2 <= len(runs) <= 4 for runs in record["rounds_ms"])
+        assert record["options"]["intra_op_threads"] == 1
+    largest_of_empty = max(max(runs) for runs in records[2]["rounds_ms"][1:])
+    assert min(min(runs) for runs in records[1]["rounds_ms"]) > 0 < largest_of_empty
+
+
+def test_memory_job(tmp_path: Path) -> None:
+    job = {**LATENCY, "kind": "memory", "models": {"base": "empty.onnx", "net": "anchor.onnx"}}
+    status, records = run(tmp_path, job)
+    assert status == 0 and records[-1]["event"] == "memory" and records[-1]["name"] == "net"
+    assert records[-1]["peak_mb"] > records[-1]["base_mb"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"models": {"a": "missing.onnx"}}, "missing.onnx"),
+        ({"models": {}, "schema": "device-job/9"}, "device-job/9"),
+        ({"models": {}, "kind": "energy"}, "energy"),
+        ({"models": {}, "runtime": "no_such_runtime"}, "no_such_runtime"),
+    ],
+)
+def test_failures_are_records_and_status_one(tmp_path: Path, change: dict, part: str) -> None:
+    status, records = run(tmp_path, {**LATENCY, **change})
+    assert status == 1 and records[-1]["event"] == "error" and part in records[-1]["text"]
+
+
+def test_needs_nothing_but_the_standard_library_numpy_and_a_runtime() -> None:
+    tree = ast.parse(Path(runner.__file__).read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    roots = {name.partition(".")[0] for name in names}
+    assert roots - set(sys.stdlib_module_names) <= {"numpy", "onnxruntime", "openvino"}
+    top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    assert not top & {"onnxruntime", "openvino"}
+
+
+def test_speaks_the_grammar_of_old_interpreters() -> None:
+    ast.parse(Path(runner.__file__).read_text(), feature_version=(3, 9))
+
+
+def test_random_inputs_are_reproducible_and_free_dimensions_are_one() -> None:
+    specs = [("image", "float32", (None, 3, 4)), ("index", "int64", (2,))]
+    first, second = runner.random_inputs(specs, 5), runner.random_inputs(specs, 5)
+    assert first["image"].shape == (1, 3, 4) and first["image"].dtype.name == "float32"
+    assert (first["image"] == second["image"]).all() and (first["index"] == 0).all()
+    assert (first["image"] != runner.random_inputs(specs, 6)["image"]).any()
