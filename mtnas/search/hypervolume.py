@@ -13,6 +13,7 @@ import numpy as np
 from mtnas.base.errors import JobError, ModelError
 from mtnas.base.optional import require
 from mtnas.search.objectives import Objective
+from mtnas.search.problem import Problem
 from mtnas.search.trial import Outcome
 
 
@@ -35,18 +36,23 @@ def reference_losses(objectives: Sequence[Objective], reference: Mapping[str, fl
     return np.array([objective.loss(float(reference[objective.name])) for objective in objectives])
 
 
-def reference_point(
-    objectives: Sequence[Objective], extremes: Sequence[Outcome], margin: float = 0.1
-) -> dict[str, float]:
-    """A reference that does not depend on who searched: the worse of the extremes, plus a margin of their distance.
+def reference_point(problem: Problem, extremes: Sequence[Outcome], margin: float = 0.1) -> dict[str, float]:
+    """A reference that does not depend on who searched.
+
+    It is the bound where an objective has a limit or a floor, since nothing beyond it counts; elsewhere the worse of
+    the extremes, plus a margin.
 
     Args:
-        objectives: names and directions.
+        problem: objectives and constraints.
         extremes: outcomes of the largest and the smallest network.
         margin: fraction of the distance between the extremes, so that the extremes themselves count.
     """
+    bounds = {c.name: c.bound for c in problem.constraints if not c.metric}
     point = {}
-    for objective in objectives:
+    for objective in problem.objectives:
+        if objective.name in bounds:
+            point[objective.name] = bounds[objective.name]
+            continue
         losses = [objective.loss(outcome.objectives[objective.name]) for outcome in extremes]
         distance = max(losses) - min(losses) or abs(max(losses)) or 1.0
         point[objective.name] = objective.value(max(losses) + margin * distance)

@@ -23,7 +23,10 @@ TRIES = 30
 
 
 class Nsga2:
-    """Generations of `population` archs; trials it did not ask for join the generation in which they arrive."""
+    """`population` archs first, then generations of half as many.
+
+    Trials that it did not ask for join the generation in which they arrive.
+    """
 
     def __init__(self, settings: StrategySettings) -> None:
         self.settings = settings
@@ -72,6 +75,8 @@ class Nsga2:
         rng = np.random.default_rng(self.settings.seed)
         algorithm = nsga2.NSGA2(
             pop_size=self.settings.population,
+            # Half a population at a time: with about a hundred evaluations, more generations are worth more.
+            n_offsprings=max(2, self.settings.population // 2),
             sampling=spread_sample(self.space, first, rng),
             mating=self.mating,
             eliminate_duplicates=False,

@@ -5,6 +5,7 @@ Optuna 5 takes constraint values through `trial.set_constraint`; 4.8 only throug
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -46,9 +47,11 @@ class OptunaStrategy:
             else optuna.distributions.IntDistribution(0, len(choice.options) - 1)
             for choice in self.problem.space.choices
         }
-        self.study = optuna.create_study(
-            directions=["minimize"] * len(self.problem.objectives), sampler=make_sampler(optuna, settings, arguments)
-        )
+        with warnings.catch_warnings():  # 4.8 calls constraints experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = make_sampler(optuna, settings, arguments)
+        directions = ["minimize"] * len(self.problem.objectives)
+        self.study = optuna.create_study(directions=directions, sampler=sampler)
         self.running: dict[Arch, list[Any]] = {}
 
     def ask(self, count: int) -> list[Arch]:
