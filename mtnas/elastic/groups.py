@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,9 +23,33 @@ from mtnas.elastic.trace import IMAGE, Trace, trace
 Unit = dict[Port, list[int]]
 
 
+@dataclass(frozen=True)
+class BareNorm:
+    """A norm without tensors of its own, whose `num_features` follows a group nevertheless."""
+
+    layer: str
+    group: str
+    channels_per_unit: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was found in a network.
+
+    Args:
+        groups: all channel groups, in the order of the layers.
+        parameter_owners: tasks that each parameter reaches.
+        bare_norms: norms without tensors.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    parameter_owners: Mapping[str, tuple[str, ...]]
+    bare_norms: tuple[BareNorm, ...] = ()
+
+
 def find_groups(
     network: nn.Module, example_inputs: Tensor, owners: Mapping[str, tuple[str, ...]], ignored: frozenset[str]
-) -> tuple[ChannelGroup, ...]:
+) -> Structure:
     """All groups of a network, in the order of its layers; unproven.
 
     Args:
@@ -34,7 +59,7 @@ def find_groups(
         ignored: names of layers whose output channels must stay.
     """
     traced = trace(network, example_inputs)
-    return _Grouping(network, traced, owners, ignored).groups()
+    return _Grouping(network, traced, owners, ignored).structure()
 
 
 class _Grouping:
@@ -47,7 +72,7 @@ class _Grouping:
         self.layer_order = {name: place for place, name in enumerate(self.layers)}
         self.tasks = _task_order(owners)
 
-    def groups(self) -> tuple[ChannelGroup, ...]:
+    def structure(self) -> Structure:
         found: dict[frozenset[tuple[Port, int]], list[Unit]] = {}
         reasons: dict[frozenset[tuple[Port, int]], str] = {}
         for atoms in self.traced.partition.sets():
@@ -58,7 +83,8 @@ class _Grouping:
             found.setdefault(signature, []).append(unit)
             reasons[signature] = reasons.get(signature) or self._reason(unit, atoms)
         named: dict[str, int] = {}
-        groups = []
+        groups: list[ChannelGroup] = []
+        bare: list[BareNorm] = []
         for signature, units in sorted(found.items(), key=lambda item: self._first_place(item[1][0])):
             producer = self._producer(units[0])
             units.sort(key=lambda unit: unit[producer][0])
@@ -66,7 +92,10 @@ class _Grouping:
             count = named[producer.layer]
             name = producer.layer if count == 1 else f"{producer.layer}/{count}"
             groups.append(self._group(name, units, reasons[signature]))
-        return tuple(groups)
+            bare += [
+                BareNorm(p.layer, name, len(c)) for p, c in units[0].items() if p.side == BOTH and not self._axes(p)
+            ]
+        return Structure(tuple(groups), self.owners, tuple(bare))
 
     def _producer(self, unit: Unit) -> Port:
         return min((port for port in unit if port.side == OUT and port.layer != IMAGE), key=self._place)

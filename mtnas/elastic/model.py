@@ -19,9 +19,9 @@ from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic import sort
 from mtnas.elastic.contract import check_example, try_model
 from mtnas.elastic.extract import extract
-from mtnas.elastic.groups import find_groups, ignored_names
+from mtnas.elastic.groups import Structure, find_groups, ignored_names
 from mtnas.elastic.owners import parameter_owners
-from mtnas.elastic.proof import Prover
+from mtnas.elastic.proof import prove as prove_groups
 from mtnas.elastic.recalibrate import estimate, tracked_norms
 from mtnas.elastic.slicing import Patch, Slicer
 from mtnas.elastic.summary import Summary, summarise
@@ -61,17 +61,19 @@ def make_elastic(
     ignored = ignored_names(model, ignored_layers)
     traced = copy.deepcopy(network).requires_grad_(True)
     owners = parameter_owners(traced, try_model(traced, example))
-    groups = find_groups(traced, example, owners, ignored)
+    structure = find_groups(traced, example, owners, ignored)
     if prove:
-        groups = Prover(traced.requires_grad_(False), example).frozen(groups)
-    if not any(group.elastic for group in groups):
+        structure = prove_groups(traced.requires_grad_(False), structure, example)
+    if not any(group.elastic for group in structure.groups):
+        frozen = "; ".join(f"{group.name}: {group.frozen}" for group in structure.groups[:6])
         raise ModelError(
             "at least one group of channels that may shrink",
-            received="; ".join(f"{g.name}: {g.frozen}" for g in groups[:6]) or "no convolution or linear layer",
+            received=frozen or "no convolution or linear layer",
             where="make_elastic",
             cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
         )
-    return ElasticModel(network, groups, space_of(groups, rules or SpaceRules(), round_to), owners, example)
+    space = space_of(structure.groups, rules or SpaceRules(), round_to)
+    return ElasticModel(network, structure, space, example)
 
 
 class ElasticModel:
@@ -79,28 +81,20 @@ class ElasticModel:
 
     Args:
         model: the full network, in evaluation mode.
-        groups: its channel groups, frozen ones included.
+        structure: its channel groups, frozen ones included, and the owners of its parameters.
         space: the widths to choose from.
-        parameter_owners: tasks that each parameter reaches.
         example: an image batch.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: tuple[ChannelGroup, ...],
-        space: Space,
-        parameter_owners: Mapping[str, tuple[str, ...]],
-        example: Tensor,
-    ) -> None:
+    def __init__(self, model: nn.Module, structure: Structure, space: Space, example: Tensor) -> None:
         self.model = model
-        self.groups = groups
+        self.groups: tuple[ChannelGroup, ...] = structure.groups
+        self.parameter_owners = dict(structure.parameter_owners)
         self.space = space
-        self.parameter_owners = dict(parameter_owners)
         self.example = example
         with torch.no_grad():
             self.tasks: tuple[str, ...] = tuple(model(example))
-        self._slicer = Slicer(model, groups)
+        self._slicer = Slicer(model, structure)
         self._norms = tracked_norms(model)
         self._batches: Callable[[], Iterable[Tensor]] | None = None
         self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()

@@ -18,50 +18,57 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.base.seeds import derive_seed, generator
 from mtnas.elastic.contract import first_line
+from mtnas.elastic.groups import Structure
 from mtnas.elastic.slicing import Slicer
 
 TOLERANCE = 5e-4
 _ROUNDS = 2
 
 
-class Prover:
-    """Proves the groups of one network.
+def prove(network: nn.Module, structure: Structure, example_BCHW: Tensor) -> Structure:
+    """The structure with the groups that fail frozen, each with its reason.
 
     Args:
         network: a copy; its weights become random.
+        structure: the groups to prove.
         example_BCHW: the image batch to run.
     """
+    randomise(network, example_BCHW)
+    prover = _Prover(network.eval(), structure, example_BCHW)
+    reasons = prover.reasons()
+    groups = tuple(replace(group, frozen=group.frozen or reasons.get(group.name, "")) for group in structure.groups)
+    return replace(structure, groups=groups)
 
-    def __init__(self, network: nn.Module, example_BCHW: Tensor) -> None:
-        self.network = network.eval()
-        self.example_BCHW = example_BCHW
-        randomise(network)
 
-    def frozen(self, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
-        """The groups, those that fail frozen with the reason."""
-        candidates = [group for group in groups if group.elastic]
-        if not candidates or not any(self._failure(groups, candidates, k) for k in range(_ROUNDS)):
-            return tuple(groups)
-        reasons = {group.name: self._failure(groups, [group], 0) for group in candidates}
+class _Prover:
+    def __init__(self, network: nn.Module, structure: Structure, example_BCHW: Tensor) -> None:
+        self.network, self.groups, self.example_BCHW = network, structure.groups, example_BCHW
+        self.slicer = Slicer(network, structure)
+
+    def reasons(self) -> dict[str, str]:
+        """Group -> what goes wrong."""
+        candidates = [group for group in self.groups if group.elastic]
+        if not candidates or not any(self._failure(candidates, k) for k in range(_ROUNDS)):
+            return {}
+        reasons = {group.name: self._failure([group], 0) for group in candidates}
         standing: list[ChannelGroup] = []
         for group in candidates:
             if not reasons[group.name]:
-                together = self._failure(groups, [*standing, group], 1)
+                together = self._failure([*standing, group], 1)
                 if together:
                     reasons[group.name] = f"together with other groups, {together}"
                 else:
                     standing.append(group)
-        return tuple(replace(g, frozen=g.frozen or reasons.get(g.name, "")) for g in groups)
+        return reasons
 
-    def _failure(self, groups: Sequence[ChannelGroup], cut: Sequence[ChannelGroup], round_number: int) -> str:
+    def _failure(self, cut: Sequence[ChannelGroup], round_number: int) -> str:
         """What goes wrong when a random part of some groups is removed; empty when nothing does."""
         rng = generator(0, "proof", round_number, *(group.name for group in cut))
         selection = Selection.of({group.name: _random_units(group.size, rng) for group in cut})
-        slicer = Slicer(self.network, groups)
         with torch.no_grad():
-            masked = self._masked(groups, selection, slicer)
+            masked = self._masked(selection)
             try:
-                with slicer.applied(slicer.plan(selection), {}, ()):
+                with self.slicer.applied(self.slicer.plan(selection), {}, ()):
                     outputs = self.network(self.example_BCHW)
             except Exception as error:  # noqa: BLE001
                 return f"cutting it breaks the forward: {first_line(error)}"
@@ -73,20 +80,19 @@ class Prover:
                 return f"output {task!r} mixes its channels (cut and masked differ by {difference:.1e})"
         return ""
 
-    def _masked(self, groups: Sequence[ChannelGroup], selection: Selection, slicer: Slicer) -> dict[str, Tensor]:
-        patches = []
-        masks: dict[str, Tensor] = {}
-        for group in groups:
-            gone = sorted(set(range(group.size)) - set(selection.as_dict.get(group.name, range(group.size))))
-            for member in group.members if gone else ():
-                if member.role == "in":
-                    store, key = slicer.stores[member.name]
-                    weight = masks.setdefault(member.name, store[key].detach().clone())
-                    positions = [p for u in gone for p in member.positions_UK[u]]
-                    weight.index_fill_(member.axis, torch.tensor(positions, device=weight.device), 0.0)
-        for name, weight in masks.items():
-            patches.append((*slicer.stores[name], weight))
-        with slicer.applied(slicer.plan(Selection(())), {}, patches):
+    def _masked(self, selection: Selection) -> dict[str, Tensor]:
+        """Outputs of the full network when nobody listens to the removed units."""
+        weights: dict[str, Tensor] = {}
+        kept = selection.as_dict
+        for group in (group for group in self.groups if group.name in kept):
+            gone = sorted(set(range(group.size)) - set(kept[group.name]))
+            for member in (member for member in group.members if member.role == "in"):
+                store, key = self.slicer.stores[member.name]
+                weight = weights.setdefault(member.name, store[key].detach().clone())
+                positions = [position for u in gone for position in member.positions_UK[u]]
+                weight.index_fill_(member.axis, torch.tensor(positions, device=weight.device), 0.0)
+        patches = [(*self.slicer.stores[name], weight) for name, weight in weights.items()]
+        with self.slicer.applied(self.slicer.plan(Selection(())), {}, patches):
             return self.network(self.example_BCHW)
 
 
@@ -101,8 +107,12 @@ def _random_units(size: int, rng: np.random.Generator) -> list[int]:
     return rng.choice(size, size=min(count, size - 1), replace=False).tolist()
 
 
-def randomise(network: nn.Module) -> None:
-    """Random weights of useful size, statistics and affine parameters away from zero and one."""
+def randomise(network: nn.Module, example_BCHW: Tensor) -> None:
+    """Random weights of useful size, statistics and affine parameters away from zero and one.
+
+    A network that overflows with them keeps its own.
+    """
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
     rng = torch.Generator().manual_seed(derive_seed(0, "proof weights"))
     with torch.no_grad():
         for layer in network.modules():
@@ -112,6 +122,8 @@ def randomise(network: nn.Module) -> None:
             for parameter in layer._parameters.values():
                 if parameter is not None and parameter.is_floating_point():
                     parameter.copy_(_random_like(parameter, rng))
+        if not all(bool(torch.isfinite(output).all()) for output in network(example_BCHW).values()):
+            network.load_state_dict(own, strict=False)
 
 
 def _random_like(parameter: Tensor, rng: torch.Generator) -> Tensor:

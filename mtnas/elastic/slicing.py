@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.elastic.groups import Structure
 from mtnas.elastic.layers import attributes
 
 _PLANS_KEPT = 256
@@ -52,12 +53,13 @@ Patch = tuple[Store, str, Any]
 class Slicer:
     """Makes plans for the selections of one network, and runs them. Plans are kept for the last selections."""
 
-    def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup]) -> None:
-        self.groups = {group.name: group for group in groups}
+    def __init__(self, network: nn.Module, structure: Structure) -> None:
+        self.groups = {group.name: group for group in structure.groups}
+        self.bare_norms = structure.bare_norms
         self.layers = dict(network.named_modules())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(network).items()}
         self.stores = {name: self._store(name) for name in self.shapes}
-        self._members = {group.name: _member_positions(group) for group in groups}
+        self._members = {group.name: _member_positions(group) for group in structure.groups}
         self._plans: OrderedDict[Selection, Plan] = OrderedDict()
 
     def _store(self, name: str) -> tuple[Store, str]:
@@ -85,7 +87,7 @@ class Slicer:
         for (name, axis), kept in self._kept(selection).items():
             prefix = kept.size == 0 or kept[-1] == kept.size - 1
             cuts.setdefault(name, []).append(Cut(axis, kept.size, None if prefix else torch.from_numpy(kept)))
-        return Plan({name: tuple(found) for name, found in cuts.items()}, self._attributes(cuts))
+        return Plan({name: tuple(found) for name, found in cuts.items()}, self._attributes(cuts, selection))
 
     def _kept(self, selection: Selection) -> dict[tuple[str, int], np.ndarray]:
         """(tensor, axis) -> kept positions, ascending; positions of no group always stay."""
@@ -98,7 +100,7 @@ class Slicer:
                 mask[positions_UK[gone_U]] = False
         return {place: np.flatnonzero(mask) for place, mask in masks.items()}
 
-    def _attributes(self, cuts: Mapping[str, Sequence[Cut]]) -> dict[str, dict[str, Any]]:
+    def _attributes(self, cuts: Mapping[str, Sequence[Cut]], selection: Selection) -> dict[str, dict[str, Any]]:
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for name, found in cuts.items():
             shape = list(self.shapes[name])
@@ -106,7 +108,13 @@ class Slicer:
                 shape[cut.axis] = cut.length
             layer_name, _, key = name.rpartition(".")
             shapes.setdefault(layer_name, {})[key] = tuple(shape)
-        return {layer: attributes(self.layers[layer], of_layer) for layer, of_layer in shapes.items()}
+        patched = {layer: attributes(self.layers[layer], of_layer) for layer, of_layer in shapes.items()}
+        kept = selection.as_dict
+        for norm in (norm for norm in self.bare_norms if norm.group in kept):
+            gone = self.groups[norm.group].size - len(kept[norm.group])
+            own = patched.setdefault(norm.layer, {"num_features": self.layers[norm.layer].num_features})
+            own["num_features"] -= gone * norm.channels_per_unit
+        return patched
 
     # --- running ------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ def trace(network: nn.Module, example_inputs: Tensor) -> Trace:
     """Trace a network that nobody else uses (its parameters are made to require gradients)."""
     wrapped = _Traced(network, example_inputs.shape[1]).to(example_inputs.device)
     wrapped.requires_grad_(True)
+    _forbid_in_place(wrapped)
     outputs: dict[str, Tensor] = {}
 
     def remember(found: dict[str, Tensor]) -> list[Tensor]:
@@ -83,6 +84,13 @@ def trace(network: nn.Module, example_inputs: Tensor) -> Trace:
             cure="run the layers as modules in forward, without torch.no_grad(), scripting or compilation",
         ) from error
     return _Walk(graph, wrapped, outputs, {name: axis for name, (_, axis) in loose.items()}).result()
+
+
+def _forbid_in_place(model: nn.Module) -> None:
+    """An activation in place after a view rewrites the gradient's history, and the layer before it is not found."""
+    for layer in model.modules():
+        if getattr(layer, "inplace", False) is True:
+            layer.__dict__["inplace"] = False
 
 
 def _channel_axes_of_loose_parameters(model: nn.Module) -> dict[str, tuple[nn.Parameter, int]]:

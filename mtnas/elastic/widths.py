@@ -12,9 +12,9 @@ from mtnas.space.space import Space
 
 
 def channels_per_unit(group: ChannelGroup) -> int:
-    """Channels that a unit has in the producing layer: more than one where a grouped convolution ties blocks."""
+    """Channels that a unit has in its narrowest producer: more than one where a grouped convolution ties blocks."""
     rows = [member.positions_UK[0] for member in group.members if member.role == "out"]
-    return max((len(row) for row in rows), default=1)
+    return min((len(row) for row in rows), default=1)
 
 
 def width_options(group: ChannelGroup, rules: SpaceRules, round_to: int) -> tuple[int, ...]:
