@@ -136,6 +136,21 @@ def check_feasible(
     floors: Sequence[Constraint] = (),
     scores: Mapping[str, float] | None = None,
 ) -> FeasibilityReport:
+    """`feasibility`, but raises `Infeasible` or `FloorMissed` when something cannot be kept."""
+    report = feasibility(limits, smallest, largest, typical=typical, floors=floors, scores=scores)
+    report.require()
+    return report
+
+
+def feasibility(
+    limits: Mapping[str, float],
+    smallest: Mapping[str, Cost],
+    largest: Mapping[str, Cost],
+    *,
+    typical: Mapping[str, Cost] | None = None,
+    floors: Sequence[Constraint] = (),
+    scores: Mapping[str, float] | None = None,
+) -> FeasibilityReport:
     """Compare absolute limits with the extremes of the space, and floors with the unpruned network; needs no training.
 
     Args:

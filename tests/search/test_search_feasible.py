@@ -8,7 +8,7 @@ import pytest
 
 from mtnas.base.errors import FloorMissed, Infeasible, JobError
 from mtnas.base.quantity import Counted, Measured
-from mtnas.search.feasible import check_feasible, no_network, relaxations
+from mtnas.search.feasible import check_feasible, feasibility, no_network, relaxations
 from mtnas.search.objectives import Constraint, Objective
 from mtnas.search.problem import Problem
 from mtnas.search.trial import Cost, Outcome
@@ -31,15 +31,14 @@ SMALLEST, TYPICAL, LARGEST = costs(2.8, 1e5), costs(5.0, 5e5), costs(8.0, 1e6)
     ("bound", "verdict"), [(2.1, "impossible"), (2.7, "tight"), (2.8, "binds"), (4.0, "binds"), (8.4, "free")]
 )
 def test_verdicts(bound: float, verdict: str) -> None:
-    report = check_feasible({"latency_ms": bound}, SMALLEST, LARGEST)
+    report = feasibility({"latency_ms": bound}, SMALLEST, LARGEST)
     assert report.limits[0].verdict == verdict
     assert report.feasible == (verdict != "impossible")
 
 
 def test_an_impossible_limit_is_explained() -> None:
-    report = check_feasible({"latency_ms": 2.1, "params": 2e5}, SMALLEST, LARGEST, typical=TYPICAL)
     with pytest.raises(Infeasible) as caught:
-        report.require()
+        check_feasible({"latency_ms": 2.1, "params": 2e5}, SMALLEST, LARGEST, typical=TYPICAL)
     text = str(caught.value)
     assert caught.value.exit_code == 3
     assert "latency_ms <= 2.1 ms" in text
@@ -52,7 +51,7 @@ def test_the_binding_limit_is_the_one_with_the_least_room() -> None:
     report = check_feasible({"latency_ms": 4.0, "params": 1.1e5}, SMALLEST, LARGEST)
     assert report.binding is not None and report.binding.name == "params"
     assert check_feasible({}, SMALLEST, LARGEST).binding is None
-    check_feasible({}, SMALLEST, LARGEST).require()
+    assert check_feasible({}, SMALLEST, LARGEST).feasible
 
 
 def test_a_cost_the_device_cannot_give() -> None:
@@ -62,16 +61,16 @@ def test_a_cost_the_device_cannot_give() -> None:
 
 def test_a_floor_above_reach() -> None:
     floors = [Constraint("segmentation", 0.9, True), Constraint("depth", 0.5), Constraint("normals", 20.0)]
-    report = check_feasible({}, SMALLEST, LARGEST, floors=floors, scores={"segmentation": 0.62, "depth": 0.4})
+    report = feasibility({}, SMALLEST, LARGEST, floors=floors, scores={"segmentation": 0.62, "depth": 0.4})
     assert [row.verdict for row in report.floors] == ["impossible", "ok"]
     with pytest.raises(FloorMissed, match=r"segmentation: 0.9 -> 0.62") as caught:
         report.require()
     assert caught.value.exit_code == 3
-    check_feasible({}, SMALLEST, LARGEST, floors=floors).require()  # nothing is known before training
+    check_feasible({}, SMALLEST, LARGEST, floors=floors)  # nothing is known before training
 
 
 def test_report_is_json() -> None:
-    report = check_feasible({"latency_ms": 2.1}, SMALLEST, LARGEST)
+    report = feasibility({"latency_ms": 2.1}, SMALLEST, LARGEST)
     row = json.loads(json.dumps(report.to_json()))["limits"][0]
     assert row["smallest"]["kind"] == "measured" and row["relaxed"] == 2.94
     assert "impossible" in str(report)
