@@ -70,9 +70,8 @@ def kept_positions_of(plan: Plan, mask: np.ndarray) -> dict[str, dict[int, np.nd
     return found
 
 
-def sliced_weights(plan: Plan, mask: np.ndarray, replaced: State) -> dict[str, np.ndarray]:
+def sliced_weights(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], replaced: State) -> dict[str, np.ndarray]:
     """All weights at the selection's sizes."""
-    keep = kept_positions_of(plan, mask)
     arrays: dict[str, np.ndarray] = {}
     for name, full in plan.weights.items():
         positions = keep.get(name, {})
@@ -81,7 +80,7 @@ def sliced_weights(plan: Plan, mask: np.ndarray, replaced: State) -> dict[str, n
             arrays[name] = slice_array(full, positions)
             continue
         given = given.astype(full.dtype, copy=False)
-        small = tuple(len(positions[a]) if a in positions else size for a, size in enumerate(full.shape))
+        small = cut_shape(full.shape, positions)
         if given.shape == full.shape:
             arrays[name] = slice_array(given, positions)
         elif given.shape == small:
@@ -96,12 +95,17 @@ def sliced_weights(plan: Plan, mask: np.ndarray, replaced: State) -> dict[str, n
     return arrays
 
 
-def check_statistics(arrays: State, given: State) -> None:
+def cut_shape(full: tuple[int, ...], positions: Mapping[int, np.ndarray]) -> tuple[int, ...]:
+    return tuple(len(positions[axis]) if axis in positions else size for axis, size in enumerate(full))
+
+
+def check_statistics(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], given: State) -> None:
     """Statistics passed for a selection must have its sizes."""
     for name, array in given.items():
-        if name in arrays and np.asarray(array).shape != arrays[name].shape:
+        expected = cut_shape(plan.weights[name].shape, keep.get(name, {})) if name in plan.weights else None
+        if expected is not None and np.asarray(array).shape != expected:
             raise StaleStatistics(
-                f"shape {arrays[name].shape}",
+                f"shape {expected}",
                 received=str(np.asarray(array).shape),
                 where=f"statistics of the cut: {name}",
                 cure="pass elastic.statistics(selection) of the same selection",
@@ -146,8 +150,9 @@ def cut_model(
     model.CopyFrom(variant.skeleton)
     constants = fill_numbers(plan, variant, model, mask, dynamic_batch)
     replaced = sources.replacements()
-    arrays = sliced_weights(plan, mask, replaced)
-    check_statistics(arrays, sources.statistics or {})
+    keep = kept_positions_of(plan, mask)
+    check_statistics(plan, keep, sources.statistics or {})
+    arrays = sliced_weights(plan, keep, replaced)
     kind = statistics_kind(plan, arrays, replaced)
     for item in plan.derived:
         arrays[item.name] = item.compute({**constants, **arrays})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -89,23 +90,27 @@ def _reshape(node: onnx.NodeProto, labels: Mapping[str, Labelled], constants: di
         yield Patch(name, tuple(entries))
 
 
-def exact_scale(size: int, target: int) -> float:
-    """A float32 scale that a runtime floors to exactly `target` positions."""
-    scale = np.float32(target / size)
-    while np.floor(np.float32(size) * scale) < target:
-        scale = np.nextafter(scale, np.float32(np.inf))
-    return float(scale)
+def is_exact_scale(size: int, target: int) -> bool:
+    """Whether target / size has no rounding in float32, so that every runtime computes the same length from it."""
+    return Fraction(float(np.float32(target / size))) * size == target
 
 
 def _resize(node: onnx.NodeProto, labels: Mapping[str, Labelled], constants: dict[str, np.ndarray]) -> Iterator[Patch]:
+    """Exact scales where there are any; else sizes, of the axes that change alone."""
     if len(node.input) < 4 or not node.input[3]:
         return
-    source, result = labels[node.input[0]], labels[node.output[0]]
-    axes = attributes_of(node).get("axes")
-    listed = range(len(source.shape)) if axes is None else [int(a) for a in axes]  # type: ignore[attr-defined]
-    scales = [exact_scale(source.shape[a], result.shape[a]) for a in listed]
-    del node.input[3]
-    _own(node, 2, np.array(scales, dtype=np.float32), constants)
+    source, result = labels[node.input[0]].shape, labels[node.output[0]].shape
+    changed = [axis for axis in range(len(source)) if source[axis] != result[axis]] or [len(source) - 1]
+    kept = [attribute for attribute in node.attribute if attribute.name != "axes"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if all(is_exact_scale(source[axis], result[axis]) for axis in changed):
+        del node.input[3]
+        scales = [t / s for s, t in zip(source, result, strict=True)]
+        _own(node, 2, np.array(scales, dtype=np.float32), constants)
+    else:
+        node.attribute.append(helper.make_attribute("axes", changed))
+        _own(node, 3, np.array([result[axis] for axis in changed], dtype=np.int64), constants)
     yield from ()
 
 
