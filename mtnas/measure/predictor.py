@@ -3,7 +3,7 @@
 Fitted on measured networks; the shape is chosen by cross-validation (`fitting.candidates`); the interval is
 cross-conformal: a quantile of the relative errors that cross-validation made on networks it had not seen (Vovk, 2015,
 "Cross-conformal predictors"). Its coverage is approximate, and checked on the held-out networks.
-Shape letters: N = networks, F = features.
+Shape letters: N = networks, F = features, R = repeats of cross-validation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mtnas.measure.fitting import Fitter, candidates
 from mtnas.measure.models import Stack
 
 SCHEMA = "latency-predictor/1"
-FOLDS = 5
+FOLDS, REPEATS = 5, 3
 LEAST_HELD_OUT, LEAST_SPEARMAN, MOST_ERROR_PERCENT, LEAST_COVERAGE_PERCENT = 5, 0.9, 10.0, 60.0
 
 
@@ -153,11 +153,11 @@ def fit(
     away[_quarter(len(ms_N), seed) if held_out is None else list(held_out)] = True
     _check(features_NF, ms_N, away)
     train_NF, train_N = features_NF[~away], ms_N[~away]
-    kind, unseen_N = choose(train_NF, train_N, seed)
+    kind, unseen_RN = choose(train_NF, train_N, seed)
     stack = candidates()[kind](train_NF, train_N, derive_seed(seed, "measure", "fit") % 2**32)
-    interval = conformal(unseen_N, train_N, coverage)
+    interval = conformal(unseen_RN, train_N, coverage)
     nothing = HeldOut(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-    error = 100.0 * _error(unseen_N, train_N)
+    error = 100.0 * _error(unseen_RN, train_N)
     predictor = LatencyPredictor(kind, stack, interval, coverage, error, nothing)
     if not away.any():
         return predictor
@@ -166,23 +166,26 @@ def fit(
 
 
 def choose(features_NF: np.ndarray, ms_N: np.ndarray, seed: int) -> tuple[str, np.ndarray]:
-    """The shape with the smallest cross-validated relative error, and its predictions of networks it had not seen.
+    """The shape with the smallest cross-validated relative error, and its predictions (R, N) of unseen networks.
 
     First the linear base, then what is added to the best one. A later (less simple) shape must be better by a
     twentieth to replace an earlier one.
     """
-    fold_N = generator(seed, "measure", "folds").permutation(len(ms_N)) % min(FOLDS, len(ms_N))
+    folds_RN = [
+        generator(seed, "measure", "folds", repeat).permutation(len(ms_N)) % min(FOLDS, len(ms_N))
+        for repeat in range(REPEATS)
+    ]
     table = candidates()
 
-    def best_of(kinds: Sequence[str], best: str, best_N: np.ndarray) -> tuple[str, np.ndarray]:
+    def best_of(kinds: Sequence[str], best: str, best_RN: np.ndarray) -> tuple[str, np.ndarray]:
         for kind in kinds:
-            unseen_N = cross_predict(table[kind], features_NF, ms_N, fold_N, seed)
-            if not best or _error(unseen_N, ms_N) < 0.95 * _error(best_N, ms_N):
-                best, best_N = kind, unseen_N
-        return best, best_N
+            unseen_RN = np.stack([cross_predict(table[kind], features_NF, ms_N, fold, seed) for fold in folds_RN])
+            if not best or _error(unseen_RN, ms_N) < 0.95 * _error(best_RN, ms_N):
+                best, best_RN = kind, unseen_RN
+        return best, best_RN
 
-    base, base_N = best_of([kind for kind in table if " + " not in kind], "", ms_N)
-    return best_of([kind for kind in table if kind.startswith(f"{base} + ")], base, base_N)
+    base, base_RN = best_of([kind for kind in table if " + " not in kind], "", ms_N)
+    return best_of([kind for kind in table if kind.startswith(f"{base} + ")], base, base_RN)
 
 
 def cross_predict(
@@ -197,15 +200,15 @@ def cross_predict(
     return unseen_N
 
 
-def conformal(predicted_N: np.ndarray, ms_N: np.ndarray, coverage: float) -> float:
+def conformal(unseen_RN: np.ndarray, ms_N: np.ndarray, coverage: float) -> float:
     """Relative half-width whose interval holds a new network with probability `coverage`, if it is like these.
 
     With fewer than coverage / (1 - coverage) networks no finite width can promise that; the largest error stands in.
     """
-    ratio_N = ms_N / predicted_N
-    errors = np.sort(np.maximum(ratio_N, 1.0 / ratio_N) - 1.0)
-    rank = math.ceil((len(errors) + 1) * coverage)
-    return float(errors[min(rank, len(errors)) - 1])
+    ratio_RN = ms_N / np.atleast_2d(unseen_RN)
+    errors = np.sort(np.maximum(ratio_RN, 1.0 / ratio_RN) - 1.0, axis=None)
+    rank = min(math.ceil((len(ms_N) + 1) * coverage), len(ms_N))
+    return float(errors[rank * len(ratio_RN) - 1])
 
 
 def held_out_errors(predicted: Sequence[Predicted], ms_N: np.ndarray) -> HeldOut:
@@ -236,8 +239,8 @@ def _ranks(values_N: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2.0)[place_N]
 
 
-def _error(predicted_N: np.ndarray, ms_N: np.ndarray) -> float:
-    return float(np.mean(np.abs(predicted_N / ms_N - 1.0)))
+def _error(predicted_RN: np.ndarray, ms_N: np.ndarray) -> float:
+    return float(np.mean(np.abs(predicted_RN / ms_N - 1.0)))
 
 
 def _quarter(count: int, seed: int) -> np.ndarray:
