@@ -323,6 +323,51 @@ class OtherNormsNet(nn.Module):
         return {"depth": upsample(self.depth(self.after(x)), image), "label": self.label(x)}
 
 
+# --- several of the above at once --------------------------------------------------------------------------------
+
+
+class Unusual(nn.Module):
+    """Image skip, spatial gate of one channel, depth multiplier, gated halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_bn(3, 16)
+        self.gate = nn.Conv2d(16, 1, 1)
+        self.wide = conv_bn(16, 24)
+        self.multiplier = nn.Conv2d(24, 48, 3, padding=1, groups=24)
+        self.reduce = conv_bn(48, 24, 1)
+        self.mix = conv_bn(3 + 16 + 24, 32)
+        self.halves = nn.Conv2d(32, 32, 1)
+        self.depth = nn.Conv2d(16, 1, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image)
+        x = x * torch.sigmoid(self.gate(x))
+        y = self.reduce(F.relu(self.multiplier(self.wide(x))))
+        left, right = self.halves(self.mix(torch.cat([image, x, y], 1))).chunk(2, 1)
+        return {"depth": self.depth(left * torch.sigmoid(right))}
+
+
+class SharedTowerNet(nn.Module):
+    """One tower and one head on two levels of a feature pyramid: the same layers give two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = conv_bn(3, 16, 3, 2)
+        self.coarse = conv_bn(16, 32, 3, 2)
+        self.lateral_fine = nn.Conv2d(16, 24, 1)
+        self.lateral_coarse = nn.Conv2d(32, 24, 1)
+        self.tower = conv_bn(24, 24)
+        self.head = nn.Conv2d(24, 3, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        fine = self.fine(image)
+        coarse = self.coarse(fine)
+        top = self.lateral_coarse(coarse)
+        bottom = self.lateral_fine(fine) + upsample(top, fine)
+        return {"near": self.head(self.tower(bottom)), "far": self.head(self.tower(top))}
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "plain": PlainNet,
     "residual": ResidualNet,
@@ -334,6 +379,8 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
     "shared": SharedHeadNet,
     "flatten": FlattenNet,
     "other_norms": OtherNormsNet,
+    "unusual": Unusual,
+    "shared_tower": SharedTowerNet,
 }
 
 

@@ -103,30 +103,6 @@ def test_loose_parameters_follow_their_channels() -> None:
 # --- unusual networks ----------------------------------------------------------------------------
 
 
-class Unusual(nn.Module):
-    """Image skip, spatial gate of one channel, depth multiplier, gated halves, bare instance norm in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = zoo.conv_bn(3, 16)
-        self.gate = nn.Conv2d(16, 1, 1)
-        self.wide = zoo.conv_bn(16, 24)
-        self.multiplier = nn.Conv2d(24, 48, 3, padding=1, groups=24)
-        self.reduce = zoo.conv_bn(48, 24, 1)
-        self.mix = zoo.conv_bn(3 + 16 + 24, 32)
-        self.halves = nn.Conv2d(32, 32, 1)
-        self.bare = nn.InstanceNorm2d(16)
-        self.act = nn.ReLU(inplace=True)
-        self.depth = nn.Conv2d(16, 1, 1)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.stem(image)
-        x = x * torch.sigmoid(self.gate(x))
-        y = self.reduce(F.relu(self.multiplier(self.wide(x))))
-        left, right = self.halves(self.mix(torch.cat([image, x, y], 1))).chunk(2, 1)
-        return {"depth": self.depth(self.act(self.bare(left * torch.sigmoid(right))))}
-
-
 class Shuffled(nn.Module):
     """Channels shuffled by reshaping, a pixel shuffle, a mean over channels, a computed weight."""
 
@@ -151,7 +127,7 @@ class Shuffled(nn.Module):
 
 
 def test_unusual_links_are_followed() -> None:
-    elastic = elastic_of(Unusual())
+    elastic = elastic_of(zoo.build("unusual"))
     groups = by_name(elastic)
     assert {name for name, group in groups.items() if group.frozen} == {"gate", "depth"}
     assert groups["halves"].size == 16
@@ -163,7 +139,31 @@ def test_unusual_links_are_followed() -> None:
         torch.testing.assert_close(plain(zoo.image())["depth"], elastic.run(zoo.image(), selection)["depth"])
     assert plain.multiplier.groups == 3
     assert plain.multiplier.out_channels == 6
-    assert plain.bare.num_features == 3
+
+
+class BareNorm(nn.Module):
+    """An instance norm without tensors, and an activation in place after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3)
+        self.norm = nn.InstanceNorm2d(16)
+        self.act = nn.ReLU(inplace=True)
+        self.depth = nn.Conv2d(16, 1, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"depth": self.depth(self.act(self.norm(self.first(image))))}
+
+
+def test_norms_without_tensors_follow_their_group() -> None:
+    elastic = elastic_of(BareNorm())
+    seen: list[int] = []
+    handle = elastic.model.norm.register_forward_hook(lambda norm, *_: seen.append(norm.num_features))
+    elastic.run(zoo.image(), Selection.of({"first": (1, 2, 9)}))
+    handle.remove()
+    assert seen == [3]
+    assert elastic.model.norm.num_features == 16
+    assert elastic.extract(Selection.of({"first": (1, 2, 9)})).norm.num_features == 3
 
 
 def test_what_mixes_channels_is_frozen_with_the_reason() -> None:
