@@ -2,8 +2,8 @@
 
     job.yaml -> space -> train -> profile -> search -> prune -> quantize -> export -> verify -> report
 
-Each stage is `run(context, folder) -> result`: it reads results of earlier stages from disk, writes its own folder, and is
-skipped when everything it depends on hashes the same.
+Each stage is `run(context, folder) -> result`: it reads results of earlier stages from disk, writes its own folder, and
+is skipped when everything it depends on hashes the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from mtnas.base.files import content_hash, write_json, write_text
 from mtnas.base.machine import fingerprint
 from mtnas.base.tables import check_name, lookup
 from mtnas.job.read import resolved_yaml
-from mtnas.job.stages import stage_inputs
+from mtnas.job.stages import BEFORE, stage_inputs
 from mtnas.stages.context import RunContext
+from mtnas.stages.costs import check_saved_budget
 
 STAGES: dict[str, str] = {
     "space": "mtnas.stages.space:run",
@@ -42,9 +43,10 @@ def run_flow(context: RunContext, until: str = "report") -> None:
         _announce(context)
         name = "job"
         try:
-            previous = ""
             for name in STAGES:
-                previous = _run_stage(context, name, previous)
+                _run_stage(context, name)
+                if name == "space":
+                    check_saved_budget(context)
                 if name == until:
                     break
         except (MtnasError, KeyboardInterrupt) as error:
@@ -54,22 +56,22 @@ def run_flow(context: RunContext, until: str = "report") -> None:
             write_json(run.path / "DONE", {"schema": "done/1", "mtnas": __version__, "time": time.time()})
 
 
-def _run_stage(context: RunContext, name: str, previous: str) -> str:
-    """Run or skip one stage; returns the hash of its result."""
+def _run_stage(context: RunContext, name: str) -> None:
+    """Run one stage, or skip it when nothing that it depends on has changed."""
     run = context.run
     inputs = content_hash(
         {
             "stage": name,
             "mtnas": __version__,
             "job": stage_inputs(context.job, name),
-            "data": context.data_fingerprint,
-            "previous": previous,
+            "data": "" if name in {"space", "profile"} else context.data_fingerprint,
+            "before": {earlier: run.result_hash(earlier) for earlier in BEFORE[name]},
         }
     )
     if run.finished(name, inputs):
         run.event(name, "skip")
         context.progress.note(f"{name}: unchanged, skipped")
-        return run.result_hash(name)
+        return
     folder = run.begin(name, inputs)
     run.event(name, "start")
     context.progress.note(f"{name} ...")
@@ -78,7 +80,6 @@ def _run_stage(context: RunContext, name: str, previous: str) -> str:
     seconds = time.monotonic() - started
     run.finish(name, inputs, result, seconds)
     run.event(name, "end", seconds=round(seconds, 3))
-    return run.result_hash(name)
 
 
 def _announce(context: RunContext) -> None:
@@ -103,6 +104,6 @@ def _record_failure(context: RunContext, stage: str, error: BaseException) -> No
     }
     try:
         write_json(context.run.path / "FAILED.json", record)
-        context.run.event(stage, "fail", text=record["message"])
+        context.run.event(stage, "fail", text=str(record["message"]))
     except MtnasError:
         return

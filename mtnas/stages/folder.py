@@ -1,8 +1,8 @@
 """The folder of a run: one writer at a time, stages that know their inputs, nothing overwritten.
 
 A stage folder starts with `inputs.json` (the hash of everything the stage depends on) and ends with `stage.json` (the
-same hash and the hash of its result). Equal hashes: finished stages are skipped, unfinished ones continue. Another hash:
-the folder is set aside under a new name, never mixed and never deleted.
+same hash and the hash of its result). Equal hashes: finished stages are skipped, unfinished ones continue. Another
+hash: the folder is set aside under a new name, never mixed and never deleted.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class RunFolder:
         """The stage's folder, ready to start or to continue."""
         folder = self.stage(name)
         marker = folder / "inputs.json"
-        if folder.exists() and (not marker.exists() or read_json(marker, schema="inputs/1")["inputs"] != inputs):
-            if any(folder.iterdir()):
-                self._set_aside(name)
+        ours = marker.exists() and read_json(marker, schema="inputs/1")["inputs"] == inputs
+        if not ours and folder.exists() and any(folder.iterdir()):
+            self._set_aside(name)
         make_folder(folder)
         write_json(marker, {"schema": "inputs/1", "inputs": inputs})
         return folder

@@ -1,0 +1,164 @@
+"""The command line: parsing, printing, exit codes; nothing else.
+
+Results go to stdout (as JSON with --json), progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mtnas import __version__
+from mtnas.base.errors import ExitCode, MtnasError, UserError
+from mtnas.console import ConsoleProgress
+
+app = typer.Typer(
+    name="mtnas",
+    help="Architecture search and compression for multi-task networks under a hardware budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JobFile = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON); without it the embedded demo job runs.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; default runs/<job name>.")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one value, such as train.epochs=3.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def main() -> None:
+    """Entry point: every failure ends in a documented exit code, and none the user can mend in a traceback."""
+    # Random sub-networks meet thousands of convolution shapes; oneDNN's default of 1,024 cached kernels makes it
+    # compile them again and again, which slows training many times over. Read when torch runs its first convolution.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
+
+
+def guarded(call: Callable[[], Any]) -> int:
+    """Run `call`, print what went wrong, and return the exit code."""
+    import click
+
+    console = Console(stderr=True)
+    try:
+        code = call()
+        return code if isinstance(code, int) else int(ExitCode.DONE)
+    except UserError as error:
+        _print_error(console, str(error))
+        return int(error.exit_code)
+    except MtnasError as error:
+        _print_error(console, f"{error}\n  this is a bug in mtnas {__version__}: please report it with this text")
+        return int(error.exit_code)
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.JOB)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        console.print("interrupted; the same command resumes", markup=False)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _print_error(console: Console, text: str) -> None:
+    console.print(f"error: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _emit(as_json: bool, value: dict[str, Any], text: str) -> None:
+    print(json.dumps(value, indent=1) if as_json else text)
+
+
+def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: list[str] | None, as_json: bool) -> None:
+    from mtnas.flow import run_flow
+    from mtnas.job.read import read_job
+    from mtnas.stages.context import RunContext
+    from mtnas.stages.outcome import outcome, outcome_text
+
+    job = read_job(job_file, overrides or ())
+    context = RunContext(job, out or Path("runs") / job.name, ConsoleProgress())
+    run_flow(context, until=stage)
+    result = outcome(context.run, stage)
+    _emit(as_json, result, outcome_text(result))
+    if result.get("met") is False:
+        raise typer.Exit(int(ExitCode.MISSED))
+
+
+def _add_stage_verb(name: str, stage: str, text: str) -> None:
+    def verb(job: JobFile = None, out: Out = None, set_: Set = None, as_json: Json = False) -> None:
+        _run_until(stage, job, out, set_, as_json)
+
+    app.command(name, help=text)(verb)
+
+
+for _name, _stage, _text in (
+    ("run", "report", "Run a whole job; run it again to resume."),
+    ("train", "train", "Train the supernet (runs the stages before it when needed)."),
+    ("profile", "profile", "Measure sub-networks on the device and fit the latency predictor."),
+    ("search", "search", "Search under the budget; returns a measured front."),
+    ("prune", "prune", "Prune the chosen network's channels globally and fine-tune it."),
+    ("quantize", "quantize", "Quantize for the target; keeps the faster of float and int8."),
+    ("export", "export", "Write the ONNX file and its manifest."),
+    ("verify", "verify", "Verify every head on the exported file and certify the budget."),
+    ("report", "report", "Write the HTML report."),
+):
+    _add_stage_verb(_name, _stage, _text)
+
+
+@app.command()
+def plan(job: JobFile = None, set_: Set = None, as_json: Json = False) -> None:
+    """Say in seconds what a job would do: space size, stages, measurements, time, limits that cannot be kept."""
+    from mtnas.job.read import read_job
+    from mtnas.stages.plan import plan_job, plan_text
+
+    result = plan_job(read_job(job, set_ or ()), ConsoleProgress())
+    _emit(as_json, result, plan_text(result))
+    if not result["feasible"]:
+        raise typer.Exit(int(ExitCode.MISSED))
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml")) -> None:
+    """Write a commented job file to start from."""
+    from mtnas.job.read import write_template
+
+    write_template(path)
+    print(f"wrote {path}; next: mtnas plan {path}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show machine, runtimes and packages, and what is missing."""
+    from mtnas.stages.doctor import examine, examine_text
+
+    result = examine()
+    _emit(as_json, result, examine_text(result))
+
+
+@app.command()
+def pick(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
+    floor: Annotated[list[str] | None, typer.Option(help="Floor in the metric's unit, such as depth=0.6.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the picked network as ONNX to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pick another trade-off from a finished run, without training."""
+    from mtnas.stages.pick import PickRequest, pick_from_run, pick_text
+
+    request = PickRequest.parse(latency_ms, prefer or (), floor or ())
+    result = pick_from_run(run, request, export)
+    _emit(as_json, result, pick_text(result))
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Architecture search and compression for multi-task networks under a hardware budget."""
+    if show:
+        print(f"mtnas {__version__}")
+        raise typer.Exit

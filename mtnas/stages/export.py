@@ -1,0 +1,41 @@
+"""Stage 7: write the delivered file with its manifest, and the files for other runtimes that the job asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mtnas.stages.context import RunContext
+
+
+def run(context: RunContext, folder: Path) -> dict[str, Any]:
+    """Write `model.onnx`, `manifest.json` and, where asked for, `openvino/` and `tensorrt/`."""
+    import onnx
+
+    from mtnas.export.manifest import OutputInfo, make_manifest, tensor_shape
+    from mtnas.export.onnx_file import write_onnx
+
+    source = context.run.stage("quantize")
+    record = context.run.result("quantize", "quantize.json")
+    model = onnx.load_model(str(source / "delivered.onnx"))
+    path = write_onnx(model, folder / "model.onnx")
+    shapes = {value.name: tensor_shape(value) for value in model.graph.output}
+    outputs = [
+        OutputInfo(name, shapes[name], task.type, _unit(task.spec.type), task.activation, task.spec.class_names)
+        for name, task in context.tasks.items()
+    ]
+    info = context.dataset.info
+    manifest = make_manifest(
+        path,
+        mean=info.mean,
+        std=info.std,
+        outputs=outputs,
+        dialect=record["dialect"] if record["delivered"] == "int8" else "",
+    )
+    manifest.save(folder / "manifest.json")
+    return {"model": manifest.sha256}
+
+
+def _unit(kind: str) -> str:
+    """Physical unit of a task's output."""
+    return {"depth": "m", "normals": "unit vector"}.get(kind, "")

@@ -1,0 +1,76 @@
+"""What a command has to say when it ends: read from the result files only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtnas.stages.folder import FOLDERS, RunFolder
+
+_FILES = {
+    "space": "space.json",
+    "train": "train.json",
+    "profile": "profile.json",
+    "search": "search.json",
+    "prune": "prune.json",
+    "quantize": "quantize.json",
+    "export": "manifest.json",
+    "verify": "certificate.json",
+}
+
+
+def outcome(run: RunFolder, stage: str) -> dict[str, Any]:
+    """The result of a run that went up to `stage`; `met` tells whether the budget was kept, when that is known."""
+    last = "verify" if stage == "report" else stage
+    result: dict[str, Any] = {"run": str(run.path), "stage": stage, "result": run.result(last, _FILES[last])}
+    if last == "verify":
+        verify = run.result("verify", "verify.json")
+        result |= {
+            "met": bool(result["result"]["met"] and verify["passed"]),
+            "table": verify["table"],
+            "heads": verify["heads"],
+            "model": str(run.stage("export") / "model.onnx"),
+        }
+    if stage == "report":
+        result["report"] = str(run.stage("report") / "index.html")
+    return result
+
+
+def outcome_text(result: dict[str, Any]) -> str:
+    """The same for people."""
+    if "table" not in result:
+        return f"{result['stage']}: done, see {result['run']}/{FOLDERS[result['stage']]}"
+    lines = ["", *_table(result["table"]), "", *_certificate(result["result"])]
+    lines += [
+        f"  head {head['task']}: {'ok' if head['ok'] else 'FAILED'}" for head in result["heads"] if not head["ok"]
+    ]
+    lines.append(f"model:  {result['model']}")
+    if "report" in result:
+        lines.append(f"report: {result['report']}")
+    return "\n".join(lines)
+
+
+def _certificate(certificate: dict[str, Any]) -> list[str]:
+    word = "MET" if certificate["met"] else "MISSED"
+    lines = [f"certificate: {word} on {certificate['device']} ({certificate['processes']} fresh processes)"]
+    lines += [f"  {limit['name']}: {limit['text']}" for limit in certificate["limits"]]
+    lines.append(f"  A/A resolution {certificate['aa_resolution_percent']:.1f} %")
+    return lines
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Networks as rows; each task's primary metric, then costs."""
+    heads = [f"{task} {cell['metric']}" for task, cell in rows[0]["primary"].items()]
+    header = ["network", *heads, "MMACs", "MB", "ms p50", "ms p95"]
+    body = [
+        [
+            row["name"],
+            *(f"{cell['value']:.4g}" for cell in row["primary"].values()),
+            f"{row['macs'] / 1e6:.1f}",
+            f"{row['size_mb']:.2f}",
+            f"{row['latency_ms_p50']['value']:.3f}",
+            f"{row['latency_ms_p95']['value']:.3f}",
+        ]
+        for row in rows
+    ]
+    widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *body]]

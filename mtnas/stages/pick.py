@@ -1,0 +1,79 @@
+"""Pick another trade-off from a finished search, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtnas.base.errors import JobError
+from mtnas.stages.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PickRequest:
+    """What the user asks of the front."""
+
+    budget: dict[str, float] = field(default_factory=dict)
+    preference: dict[str, float] = field(default_factory=dict)
+    floors: dict[str, float | str] = field(default_factory=dict)
+
+    @staticmethod
+    def parse(latency_ms: float | None, prefer: Sequence[str], floors: Sequence[str]) -> PickRequest:
+        """Read `task=value` pairs; raises `JobError` on anything else."""
+        budget = {} if latency_ms is None else {"latency_ms": latency_ms}
+        weights = {name: _number(value, "--prefer") for name, value in (_pair(text, "--prefer") for text in prefer)}
+        return PickRequest(budget, weights, dict(_pair(text, "--floor") for text in floors))
+
+
+def _pair(text: str, where: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise JobError("task=value", received=repr(text), where=where, cure="for example segmentation=2")
+    return name, value
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise JobError("a number", received=repr(text), where=where) from error
+
+
+def pick_from_run(path: Path, request: PickRequest, export: Path | None) -> dict[str, Any]:
+    """The picked network's record; writes it as ONNX when `export` is given."""
+    from mtnas.search.front import Front
+
+    run = RunFolder(path)
+    front = Front.load(run.stage("search") / "front.json")
+    trial = front.pick(request.budget, request.preference, request.floors)
+    record: dict[str, Any] = {"schema": "pick/1", **trial.to_json()}
+    if export is not None:
+        record["onnx"] = str(_export(path, trial.arch.to_json(), export))
+    return record
+
+
+def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
+    """Cut the picked network from the supernet, statistics re-estimated, and write it."""
+    from mtnas.export.onnx_file import write_onnx
+    from mtnas.job.read import read_job
+    from mtnas.space.arch import Arch
+    from mtnas.stages.context import RunContext
+    from mtnas.stages.network import Network
+
+    context = RunContext(read_job(path / "job.resolved.yaml"), path)
+    elastic = context.trained
+    network = Network.of_elastic("picked", elastic.selection(Arch.from_json(arch)), elastic)
+    return write_onnx(network.onnx(context.graph), target)
+
+
+def pick_text(record: dict[str, Any]) -> str:
+    """The same for people."""
+    latency = record["costs"]["latency_ms"]
+    lines = [f"network {record['id']}: {latency['value']:.3f} ms ({latency['kind']})"]
+    lines += [f"  {name} {value:.4g}" for name, value in record["objectives"].items() if name != "latency_ms"]
+    lines.append("  " + ", ".join(f"{name}={option}" for name, option in record["arch"].items()))
+    if "onnx" in record:
+        lines.append(f"wrote {record['onnx']} (not fine-tuned, not certified)")
+    return "\n".join(lines)

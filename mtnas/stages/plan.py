@@ -1,0 +1,69 @@
+"""What a job would do, in seconds: nothing is trained, nothing is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mtnas.base.errors import Infeasible
+from mtnas.base.progress import Progress
+from mtnas.job.schema import Job
+from mtnas.stages import space
+from mtnas.stages.context import RunContext
+from mtnas.stages.costs import check_saved_budget
+
+
+def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
+    """Space size, what will be run, and whether the smallest network keeps the limits."""
+    with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
+        context = RunContext(job, Path(scratch), progress)
+        sizes = context.dataset.info.sizes
+        folder = context.run.begin("space", "plan")
+        space.run(context, folder)
+        record = context.run.result("space", "space.json")
+        verdict = ""
+        try:
+            check_saved_budget(context)
+        except Infeasible as error:
+            verdict = str(error)
+        choices = len(context.elastic.space.choices)
+    steps = sizes["train"] // job.train.batch_size
+    return {
+        "schema": "plan/1",
+        "job": job.name,
+        "feasible": not verdict,
+        "infeasible_because": verdict,
+        "choices": choices,
+        "log10_size": record["log10_size"],
+        "frozen": {g["name"]: g["frozen"] for g in record["groups"] if g["frozen"]},
+        "largest": record["largest"],
+        "smallest": record["smallest"],
+        "latency_ms": {name: row["latency_ms"] for name, row in record["quick_costs"].items()},
+        "images": dict(sizes),
+        "stages": {
+            "train": f"{job.train.epochs} epochs, {steps} steps each, {job.train.random_widths + 2} networks a step",
+            "profile": f"{job.device.samples} sub-networks measured on {job.device.device}",
+            "search": f"{job.search.trials} networks with {job.search.strategy}, a random line beside it",
+            "prune": f"to {job.prune.target} of the chosen network's latency" if job.prune.enabled else "off",
+            "finetune": f"{job.finetune.epochs} epochs",
+            "quantize": job.quantize.dialect if job.quantize.enabled else "off",
+        },
+    }
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """The same for people."""
+    latency = {name: cost["value"] for name, cost in plan["latency_ms"].items()}
+    lines = [
+        f"job {plan['job']}: {plan['choices']} choices, 10^{plan['log10_size']:.1f} networks",
+        f"  largest  {plan['largest']['macs'] / 1e6:.1f} MMACs, {plan['largest']['params'] / 1e6:.3f} M parameters, "
+        f"{latency['largest']:.3f} ms measured",
+        f"  smallest {plan['smallest']['macs'] / 1e6:.1f} MMACs, {plan['smallest']['params'] / 1e6:.3f} M parameters, "
+        f"{latency['smallest']:.3f} ms measured",
+        f"  images   {', '.join(f'{name} {count}' for name, count in plan['images'].items())}",
+    ]
+    lines += [f"  {name:<9}{text}" for name, text in plan["stages"].items()]
+    lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
+    lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")
+    return "\n".join(lines)

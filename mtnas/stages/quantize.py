@@ -1,0 +1,102 @@
+"""Stage 6: int8 for the device, checked node by node, and delivered only when it is faster and keeps the floors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtnas.base.files import file_hash, write_bytes, write_json
+from mtnas.stages.context import RunContext
+from mtnas.stages.costs import file_costs
+from mtnas.stages.network import Network
+from mtnas.stages.prune import missed_floors
+from mtnas.stages.scoring import Scores, score_file
+
+if TYPE_CHECKING:
+    import onnx
+
+    from mtnas.measure.gate import Verdict
+    from mtnas.quantize.check import Int8Report
+    from mtnas.quantize.fallback import Goal, Quantized
+
+
+def run(context: RunContext, folder: Path) -> dict[str, Any]:
+    """Write `float.onnx`, `int8.onnx`, `delivered.onnx`, `quantize.json`."""
+    network = Network.load(context.run.stage("prune"), "delivered")
+    float_model = network.onnx(context.graph)
+    models = {"float": float_model.SerializeToString()}
+    scores = {"float": score_file(context, float_model, "select")}
+    details: dict[str, Any] = {"dialect": context.job.quantize.dialect, "int8_nodes": 0, "float_nodes": []}
+    decision = ("float", "quantization is switched off")
+    if context.job.quantize.enabled:
+        quantized, report = _quantized(context, float_model)
+        models["int8"] = quantized.model.SerializeToString()
+        scores["int8"] = score_file(context, quantized.model, "select")
+        verdict = _gate(context, models)
+        decision = _decide(context, verdict, report, scores["int8"], scores["float"])
+        details |= {**quantized.to_json(), **report.to_json(), "gate": verdict.to_json()}
+    delivered, reason = decision
+    for name, model in models.items():
+        write_bytes(folder / f"{name}.onnx", model)
+    write_bytes(folder / "delivered.onnx", models[delivered])
+    write_json(
+        folder / "quantize.json",
+        {
+            **details,
+            "schema": "quantize/1",
+            "scores": scores,
+            "costs": file_costs(context, models),
+            "delivered": delivered,
+            "reason": reason,
+        },
+    )
+    return {"delivered": file_hash(folder / "delivered.onnx"), "precision": delivered}
+
+
+def _quantized(context: RunContext, float_model: onnx.ModelProto) -> tuple[Quantized, Int8Report]:
+    """The int8 file; heads that lose too much go back to float one by one."""
+    from mtnas.quantize.check import int8_report
+    from mtnas.quantize.fallback import quantize_within
+    from mtnas.quantize.ptq import float_nodes
+    from mtnas.score.score import primary
+
+    config = context.job.quantize
+    batches = [image_BCHW.numpy() for image_BCHW in context.images("calibrate", config.images, config.batch_size)()]
+    quantized = quantize_within(
+        float_model,
+        batches,
+        config,
+        goals=_goals(context),
+        score=lambda model: primary(score_file(context, model, "select"), context.tasks),
+        progress=context.progress,
+    )
+    return quantized, int8_report(quantized.model, float_nodes(float_model, quantized.config))
+
+
+def _goals(context: RunContext) -> dict[str, Goal]:
+    """Each task's direction, and its floor where the job sets one."""
+    from mtnas.quantize.fallback import Goal
+
+    floors = context.run.result("search", "search.json")["floors"]
+    return {
+        name: Goal(task.primary.higher_is_better, floors[name]["bound"] if name in floors else None)
+        for name, task in context.tasks.items()
+    }
+
+
+def _gate(context: RunContext, models: dict[str, bytes]) -> Verdict:
+    from mtnas.measure.gate import never_slower
+
+    return never_slower(models["float"], models["int8"], context.job.device, progress=context.progress)
+
+
+def _decide(
+    context: RunContext, verdict: Verdict, report: Int8Report, int8_scores: Scores, float_scores: Scores
+) -> tuple[str, str]:
+    """Which file is delivered, and why in one sentence."""
+    missed = missed_floors(context, int8_scores)
+    if missed and not missed_floors(context, float_scores):
+        return "float", f"int8 misses the floor of {', '.join(missed)}"
+    if verdict.verdict != "faster":
+        return "float", f"int8 is not faster here: {verdict.text}"
+    return "int8", f"int8 is faster: {verdict.text}; {report.int8_nodes} nodes run as int8"

@@ -1,0 +1,152 @@
+"""Stage 8: verify the exported file head by head, measure every network side by side, certify the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mtnas.base.files import write_json
+from mtnas.base.groups import Selection
+from mtnas.base.quantity import Counted
+from mtnas.base.seeds import generator
+from mtnas.stages.context import RunContext
+from mtnas.stages.costs import file_costs
+from mtnas.stages.network import Network
+from mtnas.stages.pictures import write_pictures
+from mtnas.stages.scoring import Scores, score_file
+
+if TYPE_CHECKING:
+    from mtnas.measure.certify import Certificate
+    from mtnas.verify.verify import VerifyResult
+
+_PICTURES = 4
+
+
+def run(context: RunContext, folder: Path) -> dict[str, Any]:
+    """Write `verify.json`, `certificate.json` and `pictures/`; a missed budget is written, and told by the caller."""
+    networks = _networks(context)
+    models = {name: network.onnx(context.graph).SerializeToString() for name, network in networks.items()}
+    quantized = context.run.stage("quantize") / "int8.onnx"
+    if quantized.exists():
+        models["int8"] = quantized.read_bytes()
+    result = _verified(context)
+    scores = {name: score_file(context, model, "report") for name, model in models.items()}
+    costs = file_costs(context, models)
+    rows = [_row(context, name, networks, scores[name], costs[name]) for name in models]
+    certificate = _certified(context, costs["full"])
+    delivered = context.run.stage("export") / "model.onnx"
+    record = {
+        **result.to_json(),
+        "table": rows,
+        "branches": context.graph.counts(networks["pruned"].selection).branches_json(),
+        "branches_full": context.graph.counts(Selection.of({})).branches_json(),
+        "pictures": _pictures(context, {"before": models["full"], "after": delivered.read_bytes()}, folder),
+    }
+    write_json(folder / "verify.json", record)
+    write_json(folder / "certificate.json", certificate.to_json())
+    result.require()
+    return {"passed": result.passed, "met": certificate.met, "model": result.model_sha256}
+
+
+def _networks(context: RunContext) -> dict[str, Network]:
+    """Full, chosen and pruned network, in this order."""
+    prune = context.run.stage("prune")
+    return {
+        "full": Network.of_elastic("full", Selection.of({}), context.trained),
+        "chosen": Network.load(prune, "chosen"),
+        "pruned": Network.load(prune, "pruned"),
+    }
+
+
+def _verified(context: RunContext) -> VerifyResult:
+    """The delivered file against the trained network; the floors were judged on the select split, where they chose."""
+    from mtnas.score.score import score
+    from mtnas.verify.verify import Primary, Subject, verify
+
+    delivered = Network.load(context.run.stage("prune"), "delivered")
+    module = delivered.module(context.trained)
+    image_BCHW, _ = context.split("report").batch(np.arange(min(16, len(context.split("report")))))
+    subject = Subject(
+        folder=context.run.stage("export"),
+        float_model=context.run.stage("quantize") / "float.onnx",
+        reference=module,
+        image_BCHW=image_BCHW,
+        primaries={
+            name: Primary(task.primary.name, task.primary.higher_is_better) for name, task in context.tasks.items()
+        },
+    )
+    with torch.inference_mode():
+        return verify(
+            subject, lambda forward: score(forward, context.tasks, context.split("report"), progress=context.progress)
+        )
+
+
+def _certified(context: RunContext, full: Mapping[str, Mapping[str, Any]]) -> Certificate:
+    """The delivered file against the budget; percents refer to the full network measured just now, side by side."""
+    from mtnas.measure.certify import certify
+
+    job = context.job
+    key = "latency_ms_p95" if job.device.statistic == "p95" else "latency_ms"
+    counts = context.graph.counts(Selection.of({}))
+    now = {"latency_ms": full[key]["value"], "size_mb": full["size_mb"]["value"]}
+    now |= {"macs": float(counts.macs), "params": float(counts.params)}
+    profile = context.run.result("profile", "profile.json")
+    if "memory_mb" in profile:
+        now["memory_mb"] = profile["memory_mb"]["value"]
+    bounds = job.budget.resolve(now)
+    measurable = {name: bound for name, bound in bounds.items() if name not in {"macs", "params"}}
+    delivered = Network.load(context.run.stage("prune"), "delivered").selection
+    predicted = context.profile.predict(context.graph.features(delivered)[None, :])[0]
+    certificate = certify(
+        context.run.stage("export") / "model.onnx",
+        measurable,
+        job.device,
+        processes=job.device.processes,
+        predicted=predicted if context.run.result("quantize", "quantize.json")["delivered"] == "float" else None,
+        progress=context.progress,
+    )
+    found = context.graph.counts(delivered)
+    for name, value in (("macs", found.macs), ("params", found.params)):
+        if name in bounds:
+            certificate = certificate.with_counted(name, bounds[name], Counted(float(value), name))
+    return certificate
+
+
+def _row(
+    context: RunContext,
+    name: str,
+    networks: Mapping[str, Network],
+    scores: Scores,
+    costs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """One network of the table: metrics on the report split, counted and measured costs."""
+    source = networks.get(name) or Network.load(context.run.stage("prune"), "delivered")
+    counts = context.graph.counts(source.selection)
+    primary = {
+        task: {"metric": spec.primary.name, "value": scores[task][spec.primary.name], "unit": spec.primary.unit}
+        for task, spec in context.tasks.items()
+    }
+    return {
+        "name": name,
+        "scores": scores,
+        "primary": primary,
+        "macs": counts.macs,
+        "params": counts.params,
+        "size_mb": costs["size_mb"]["value"],
+        "latency_ms_p50": costs["latency_ms"],
+        "latency_ms_p95": costs["latency_ms_p95"],
+    }
+
+
+def _pictures(context: RunContext, models: Mapping[str, bytes], folder: Path) -> list[dict[str, Any]]:
+    """A few images of the report split, drawn by the seed."""
+    from mtnas.verify.metrics import onnx_forward
+
+    total = len(context.split("report"))
+    indices = generator(context.job.seed, "pictures").choice(total, size=min(_PICTURES, total), replace=False)
+    forwards = {name: onnx_forward(model) for name, model in models.items()}
+    return write_pictures(context, forwards, sorted(int(i) for i in indices), folder)
