@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 
 from mtnas.base.errors import VerificationFailed
-from mtnas.quantize.regions import Wiring
+from mtnas.quantize.regions import WEIGHTED, Wiring
 from mtnas.quantize.session import open_session
 
 INTEGER_OPS = frozenset({"QGemm", "MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
@@ -28,6 +28,8 @@ MOVING = frozenset(
     | {"Gather", "Identity", "Cast", "Constant", "ConstantOfShape", "Expand", "Pad", "ReorderInput", "ReorderOutput"}
 )
 LAYERS = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+#: what the runtime fuses into the layer before it
+FUSED_BEHIND = frozenset({"Relu", "Clip", "Add", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"})
 #: what the x64 CPU provider can run on integers (by operator of the file)
 HAS_INTEGER_KERNEL = frozenset(
     {"Conv", "MatMul", "Gemm", "Add", "Mul", "Concat", "Split", "AveragePool", "GlobalAveragePool", "LeakyRelu"}
@@ -101,7 +103,7 @@ def int8_report(model: onnx.ModelProto, excluded: Collection[str] = ()) -> Int8R
         if _is_integer(node, types):
             int8.append((_plain(node.name), node.op_type))
         elif node.op_type not in MOVING and not _shape_arithmetic(node, ran_wiring):
-            source = _source_of(node, sources, wiring)
+            source = _layer_behind(node, _source_of(node, sources, wiring), wiring)
             why = _why(source, wiring, excluded) if source is not None else "the runtime made it from another operator"
             name = source.name if source is not None else node.name or node.output[0]
             floats.append(FloatNode(name, node.op_type, why))
@@ -156,15 +158,27 @@ def _plain(name: str) -> str:
 
 
 def _source_of(node: onnx.NodeProto, sources: dict[str, onnx.NodeProto], wiring: Wiring) -> onnx.NodeProto | None:
-    """The node of the file behind an optimised one: by name, by output, or by the longest name inside its own."""
+    """The node of the file behind an optimised one: by name, by tensor, or by the longest name inside its own."""
     for name in (node.name, _plain(node.name)):
         if name in sources:
             return sources[name]
-    for output in node.output:
-        if output in wiring.producers:
-            return wiring.producers[output]
+    for tensor in (*node.output, _plain(node.name), *map(_plain, node.output)):
+        if tensor in wiring.producers:
+            return wiring.producers[tensor]
     inside = [name for name in sources if name and name in node.name]
     return sources[max(inside, key=len)] if inside else None
+
+
+def _layer_behind(node: onnx.NodeProto, source: onnx.NodeProto | None, wiring: Wiring) -> onnx.NodeProto | None:
+    """The layer itself, where the runtime fused it with an activation or an addition and kept their output."""
+    todo = [source] if source is not None and node.op_type in LAYERS else []
+    while todo:
+        current = todo.pop(0)
+        if current.op_type in WEIGHTED:
+            return current
+        if current.op_type in FUSED_BEHIND:
+            todo.extend(wiring.inputs_of(current))
+    return source
 
 
 def _why(node: onnx.NodeProto, wiring: Wiring, excluded: Collection[str]) -> str:

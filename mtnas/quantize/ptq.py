@@ -45,10 +45,6 @@ def quantize_onnx(
     reader = _Reader(source, batches)
     with tempfile.TemporaryDirectory(prefix="mtnas-quantize-") as folder:
         quantized = _quantize(source, reader, config, dialect, excluded, Path(folder))
-    if reader.images == 0:
-        raise DataError(
-            "at least one calibration image", received="none", where="quantize", cure="raise data.calibrate"
-        )
     if dialect.skip_inputs_only:
         free_main_paths(quantized)
     result = clean(quantized)
@@ -191,6 +187,9 @@ class _Reader:
             self.images += len(batch_BCHW)
             for part, _ in chunks(batch_BCHW.astype(np.float32, copy=False), self.shape[0]):
                 yield part
+        if self.images == 0:
+            cure = "raise data.calibrate and quantize.images"
+            raise DataError("at least one calibration image", received="none", where="quantize", cure=cure)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         part = next(self._parts, None)
