@@ -101,6 +101,7 @@ class ElasticModel:
         self._stored_hold = True
         self._weights = weights_mark(model)
         self._training = _training_patches(model)
+        self._evaluation: list[Patch] = [(layer.__dict__, "training", False) for layer in model.modules()]
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -130,12 +131,12 @@ class ElasticModel:
         if training:
             return self._call(image_BCHW, selection, {}, self._training)
         if statistics is None and selection == FULL and self._stored_holds():
-            return self._call(image_BCHW, selection, {})
+            return self._call(image_BCHW, selection, {}, self._evaluation)
         found = self.statistics(selection) if statistics is None else self._checked(statistics, selection)
-        return self._call(image_BCHW, selection, found)
+        return self._call(image_BCHW, selection, found, self._evaluation)
 
     def _call(
-        self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch] = ()
+        self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch]
     ) -> dict[str, Tensor]:
         with self._slicer.applied(self._slicer.plan(selection), tensors, patches):
             return self.model(image_BCHW)
@@ -222,9 +223,11 @@ class ElasticModel:
                 where=f"selection {selection.id}",
                 cure="call elastic.calibrate_with(lambda: image_batches) once, or pass statistics=",
             )
-        found = estimate(
-            lambda image_BCHW, patches: self._call(image_BCHW, selection, {}, patches), self._norms, self._batches()
-        )
+
+        def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
+            return self._call(image_BCHW, selection, {}, [*self._evaluation, *patches])
+
+        found = estimate(run, self._norms, self._batches())
         if not found:
             raise StaleStatistics(
                 "calibration images", received="no batch", where="calibrate_with", cure="give at least one batch"
@@ -241,6 +244,8 @@ class ElasticModel:
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
         """Move the most important units of every group to the front; the full network's function stays.
+
+        The state of an optimizer is not moved along: sort before training, or between two trainings.
 
         Args:
             importance: a number per unit, by group; by default the L1 norm of the producing weights.

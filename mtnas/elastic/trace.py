@@ -72,8 +72,14 @@ def trace(network: nn.Module, example_inputs: Tensor) -> Trace:
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
+            # Without `forward_fn` the batch would be unpacked into several arguments first.
             graph.build_dependency(
-                wrapped, example_inputs, output_transform=remember, unwrapped_parameters=unwrapped, verbose=False
+                wrapped,
+                example_inputs,
+                forward_fn=lambda model, image: model(image),
+                output_transform=remember,
+                unwrapped_parameters=unwrapped,
+                verbose=False,
             )
             _set_concat_sizes(graph)
     except Exception as error:

@@ -100,6 +100,13 @@ def test_loose_parameters_follow_their_channels() -> None:
     assert next(m for m in group.members if m.name == "scale").axis == 0
 
 
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_one_image_is_example_enough(name: str) -> None:
+    """The batch size of the example changes nothing."""
+    one, four = (make_elastic(zoo.build(name), zoo.image(batch), round_to=4) for batch in (1, 4))
+    assert one.groups == four.groups
+
+
 # --- unusual networks ----------------------------------------------------------------------------
 
 
@@ -240,6 +247,15 @@ def test_selections_are_checked() -> None:
         elastic.run(zoo.image(), Selection.of({"nothing": (0,)}))
     with pytest.raises(SpaceError, match="importance"):
         elastic.sort_channels({"stem": torch.ones(16).numpy()})
+
+
+def test_evaluation_does_not_depend_on_the_mode_left_behind() -> None:
+    elastic = elastic_of(zoo.build("residual"))
+    before, state = elastic.run(zoo.image()), elastic.state()
+    elastic.model.train()
+    after = elastic.run(zoo.image())
+    assert all(torch.equal(after[task], before[task]) for task in before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in elastic.state().items())
 
 
 def test_a_failing_forward_leaves_the_network_whole() -> None:
