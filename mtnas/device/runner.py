@@ -8,8 +8,9 @@ number taken in a fresh process and one taken in the host's process come from th
 
 Job: {"schema": "device-job/1", "kind": "latency" | "memory", "runtime", "threads", "spinning", "seed",
       "models": {name: path}, and for latency "rounds", "round_ms", "least_runs", "most_runs", "warmup_s"}
-Out: {"event": "environment", ...}, then {"event": "latency", "name", "rounds_ms": [[run, ...], ...]} or
-     {"event": "memory", "name", "base_mb", "peak_mb"}; {"event": "error", "text"} and exit status 1 on failure.
+Out: {"event": "environment", ...}, then {"event": "latency", "name", "rounds_ms": [[run, ...], ...],
+     "interrupted": [[place, ...], ...]} or {"event": "memory", "name", "base_mb", "peak_mb"};
+     {"event": "error", "text"} and exit status 1 on failure.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+try:
+    import resource
+except ImportError:  # a system without it
+    resource = None  # type: ignore[assignment]
 
 SCHEMA = "device-job/1"
 
@@ -150,21 +156,31 @@ def random_inputs(specs: Sequence[Spec], seed: int = 0) -> Arrays:
 # --- timing ------------------------------------------------------------------------------------------------------
 
 
-def time_runs(call: Call, count: int) -> list[float]:
-    """Milliseconds of each of `count` runs."""
-    clock, marks = time.perf_counter_ns, [0] * (count + 1)
-    marks[0] = clock()
-    for i in range(1, count + 1):
+def interruptions() -> int:
+    """How often the system took the processor away from this process; 0 where it does not tell."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource is not None else 0
+
+
+def time_runs(call: Call, count: int) -> tuple[list[float], list[int]]:
+    """Milliseconds of each of `count` runs, and the places of those that were interrupted."""
+    clock, times, places = time.perf_counter_ns, [], []
+    seen = interruptions()
+    for place in range(count):
+        start = clock()
         call()
-        marks[i] = clock()
-    return [(b - a) / 1e6 for a, b in zip(marks, marks[1:])]  # noqa: RUF007 - itertools.pairwise is newer than 3.9
+        times.append((clock() - start) / 1e6)
+        now = interruptions()
+        if now != seen:
+            places.append(place)
+        seen = now
+    return times, places
 
 
 def warm_up(call: Call, least_s: float = 0.05, most_s: float = 1.0, tolerance: float = 0.02) -> tuple[float, bool]:
     """Run until time has passed and the last three blocks agree; returns (milliseconds of one run, settled)."""
     start, blocks, count = time.perf_counter(), [], 1
     while True:
-        times = time_runs(call, count)
+        times, _ = time_runs(call, count)
         blocks.append(statistics.median(times))
         if sum(times) < 5.0:
             count = min(count * 2, 1024)
@@ -180,8 +196,10 @@ def runs_for(run_ms: float, round_ms: float, least: int, most: int) -> int:
     return int(min(most, max(least, np.ceil(round_ms / max(run_ms, 1e-6)))))
 
 
-def one_round(calls: dict[str, Call], counts: dict[str, int], rng: random.Random) -> dict[str, list[float]]:
-    """Every network once, in shuffled order; {name: [milliseconds of each run]}. One untimed run refills caches."""
+def one_round(
+    calls: dict[str, Call], counts: dict[str, int], rng: random.Random
+) -> dict[str, tuple[list[float], list[int]]]:
+    """Every network once, in shuffled order: what `time_runs` says of each. One untimed run refills caches."""
     names = sorted(calls)
     rng.shuffle(names)
     collecting = gc.isenabled()
@@ -210,11 +228,14 @@ def latency(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None
         counts[name] = runs_for(run_ms, job["round_ms"], job["least_runs"], job["most_runs"])
     rng = random.Random(job["seed"])
     rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
+    interrupted: dict[str, list[list[int]]] = {name: [] for name in calls}
     for _ in range(job["rounds"]):
-        for name, times in one_round(calls, counts, rng).items():
+        for name, (times, places) in one_round(calls, counts, rng).items():
             rounds[name].append([round(t, 6) for t in times])
+            interrupted[name].append(places)
     for name in calls:
-        emit({"event": "latency", "name": name, "rounds_ms": rounds[name], "options": opened[name].options})
+        found = {"rounds_ms": rounds[name], "interrupted": interrupted[name], "options": opened[name].options}
+        emit(dict(found, event="latency", name=name))
 
 
 def memory(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:

@@ -28,6 +28,7 @@ from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import resolution_percent
 from mtnas.measure.reach.local import events, run_job
 from mtnas.measure.record import now
+from mtnas.measure.runs import Runs
 from mtnas.measure.statistics import nested_quantile_interval, ratio_of_medians
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95}
@@ -68,6 +69,7 @@ class Certificate:
     limits: tuple[LimitCheck, ...]
     latency: Mapping[str, Measured]
     aa_resolution_percent: float
+    interrupted_percent: float
     processes: int
     model_sha256: str
     environment: Mapping[str, Any]
@@ -89,6 +91,7 @@ class Certificate:
             "limits": [check.to_json() for check in self.limits],
             "latency": {name: measured.to_json() for name, measured in self.latency.items()},
             "aa_resolution_percent": self.aa_resolution_percent,
+            "interrupted_percent": self.interrupted_percent,
             "processes": self.processes,
             "model_sha256": self.model_sha256,
             "device": self.device,
@@ -103,28 +106,37 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Runs of two copies of one file in several processes: P arrays of shape (R, N) for each copy."""
+    """Runs of two copies of one file in each of P processes."""
 
-    first_P: tuple[np.ndarray, ...]
-    second_P: tuple[np.ndarray, ...]
+    first_P: tuple[Runs, ...]
+    second_P: tuple[Runs, ...]
     environment: Mapping[str, Any]
     options: Mapping[str, Any]
 
     def quantile(self, statistic: str, config: MeasureConfig) -> Measured:
-        """A percentile over all processes; the interval knows that processes differ, too."""
-        both = [np.concatenate(pair, axis=1) for pair in zip(self.first_P, self.second_P)]
-        q, everything = _QUANTILES[statistic], np.concatenate([runs.ravel() for runs in both])
-        value = float(np.quantile(everything, q))
+        """A percentile over all processes; the interval knows that processes differ, too.
+
+        The median is that of runs which nothing interrupted, higher percentiles count every run; see `Runs`.
+        """
+        both, q = [one.beside(two) for one, two in zip(self.first_P, self.second_P)], _QUANTILES[statistic]
+        counted = [runs.clean_RN if q == 0.5 else runs.ms_RN for runs in both]
+        everything = np.concatenate([runs.ravel() for runs in counted])
+        value = float(np.nanquantile(everything, q))
         rng = generator(config.seed, "measure", "certify", statistic)
-        low, high = nested_quantile_interval(both, q, config.confidence, rng)
+        low, high = nested_quantile_interval(counted, q, config.confidence, rng)
         return Measured(value, min(low, value), max(high, value), "ms", everything.size, statistic, config.device)
 
     def resolution_percent(self, config: MeasureConfig) -> float:
         """What this machine takes for a difference between the two copies."""
-        first, second = (np.concatenate([np.median(r, axis=1) for r in p]) for p in (self.first_P, self.second_P))
+        first, second = (np.concatenate([r.medians_R for r in p]) for p in (self.first_P, self.second_P))
         rng = generator(config.seed, "measure", "certify", "aa")
         _, low, high = ratio_of_medians(first, second, config.confidence, rng)
         return resolution_percent(low, high)
+
+    @property
+    def interrupted_percent(self) -> float:
+        """Share of runs that other work on the machine interrupted."""
+        return float(np.mean([runs.interrupted_percent for runs in (*self.first_P, *self.second_P)]))
 
 
 def certify(
@@ -156,6 +168,7 @@ def certify(
         limits=(),
         latency={name: evidence.quantile(name, config) for name in _QUANTILES},
         aa_resolution_percent=evidence.resolution_percent(config),
+        interrupted_percent=evidence.interrupted_percent,
         processes=processes,
         model_sha256=file_hash(model),
         environment=evidence.environment,
@@ -182,13 +195,15 @@ def gather(model: Path, config: MeasureConfig, progress: Progress) -> Evidence:
         "most_runs": config.max_round_runs,
         "warmup_s": config.warmup_ms / 1e3,
     }
-    first, second, environment, options = [], [], {}, {}
+    first: list[Runs] = []
+    second: list[Runs] = []
+    environment, options = {}, {}
     with exclusive(config.lock_wait_s, progress), progress.task("certifying", config.processes) as bar:
         for process in range(config.processes):
             records = run_job({**job, "seed": derive_seed(config.seed, "certify", process) % 2**32})
             timed = events(records, "latency")
-            first.append(np.asarray(timed["first"]["rounds_ms"]))
-            second.append(np.asarray(timed["second"]["rounds_ms"]))
+            for copy, kept in (("first", first), ("second", second)):
+                kept.append(Runs.of(timed[copy]["rounds_ms"], timed[copy]["interrupted"]))
             environment, options = records[0], timed["first"]["options"]
             bar.advance()
     known = {key: value for key, value in environment.items() if key != "event"}

@@ -7,11 +7,10 @@ is none (A/A), chance of memory placement included; only a larger change gets a 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
 
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Measured
@@ -20,6 +19,7 @@ from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive
 from mtnas.measure.protocol import Lane, open_lane, resolution_percent, take_turns
 from mtnas.measure.record import median_ms
+from mtnas.measure.runs import Runs
 from mtnas.measure.statistics import ratio_of_medians
 
 Word = Literal["faster", "equal", "slower"]
@@ -67,8 +67,7 @@ def never_slower(before: bytes, after: bytes, config: MeasureConfig, *, progress
             while not _enough(lanes, config):
                 take_turns(lanes, rng)
                 bar.advance()
-    runs = {lane.name: np.asarray(lane.runs_ms) for lane in lanes}
-    return judge(runs, config)
+    return judge({lane.name: lane.runs for lane in lanes}, config)
 
 
 def _enough(lanes: list[Lane], config: MeasureConfig) -> bool:
@@ -78,9 +77,9 @@ def _enough(lanes: list[Lane], config: MeasureConfig) -> bool:
     return rounds >= config.max_rounds or all(lane.narrow(config) for lane in lanes)
 
 
-def judge(runs_ms_RN: dict[str, np.ndarray], config: MeasureConfig) -> Verdict:
-    """The verdict from raw runs of `before`, `before again`, `after`, `after again` (rows are rounds in common)."""
-    rounds_R = {name: np.median(runs, axis=1) for name, runs in runs_ms_RN.items()}
+def judge(runs: Mapping[str, Runs], config: MeasureConfig) -> Verdict:
+    """The verdict from raw runs of `before`, `before again`, `after`, `after again` (rounds in common)."""
+    rounds_R = {name: those.medians_R for name, those in runs.items()}
     rng = generator(config.seed, "measure", "gate")
     before_R = (rounds_R["before"] + rounds_R["before again"]) / 2.0
     after_R = (rounds_R["after"] + rounds_R["after again"]) / 2.0
@@ -91,8 +90,7 @@ def judge(runs_ms_RN: dict[str, np.ndarray], config: MeasureConfig) -> Verdict:
     ]
     resolution = max(config.claim_percent, *(resolution_percent(c[1], c[2]) for c in controls))
     word = _word(ratio, low, high, resolution / 100.0)
-    pooled = {n: np.concatenate([runs_ms_RN[n], runs_ms_RN[f"{n} again"]], axis=1) for n in ("before", "after")}
-    measured = {name: median_ms(runs, config) for name, runs in pooled.items()}
+    measured = {name: median_ms(runs[name].beside(runs[f"{name} again"]), config) for name in ("before", "after")}
     return Verdict(
         verdict=word,
         ratio=ratio,

@@ -24,6 +24,7 @@ from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive
 from mtnas.measure.record import Environment, LatencyRecord, make_record
+from mtnas.measure.runs import Runs
 from mtnas.measure.runtimes.base import RuntimeOptions, Session
 from mtnas.measure.runtimes.table import RUNTIMES
 from mtnas.measure.statistics import quantile_interval, ratio_of_medians
@@ -42,15 +43,26 @@ class Lane:
     note: str = ""
     restarts: int = 0
     runs_ms: list[list[float]] = field(default_factory=list)
+    interrupted: list[list[int]] = field(default_factory=list)
+
+    @property
+    def runs(self) -> Runs:
+        return Runs.of(self.runs_ms, self.interrupted)
 
     @property
     def rounds_ms_R(self) -> np.ndarray:
-        return np.asarray([np.median(runs) for runs in self.runs_ms])
+        return self.runs.medians_R
+
+    def clear(self) -> None:
+        """Start again."""
+        self.runs_ms.clear()
+        self.interrupted.clear()
 
     def narrow(self, config: MeasureConfig) -> bool:
         """Whether the interval of the median is as tight as asked."""
-        low, high = quantile_interval(self.rounds_ms_R, 0.5, config.confidence)
-        return (high - low) / 2.0 <= config.interval_percent / 100.0 * float(np.median(self.rounds_ms_R))
+        rounds_R = self.rounds_ms_R
+        low, high = quantile_interval(rounds_R, 0.5, config.confidence)
+        return (high - low) / 2.0 <= config.interval_percent / 100.0 * float(np.median(rounds_R))
 
 
 def open_session(model: bytes, config: MeasureConfig) -> Session:
@@ -73,7 +85,9 @@ def take_turns(lanes: Sequence[Lane], rng: random.Random) -> None:
     """One round: every lane once, in shuffled order."""
     times = one_round({lane.name: lane.call for lane in lanes}, {lane.name: lane.count for lane in lanes}, rng)
     for lane in lanes:
-        lane.runs_ms.append(times[lane.name])
+        runs_ms, interrupted = times[lane.name]
+        lane.runs_ms.append(runs_ms)
+        lane.interrupted.append(interrupted)
 
 
 class Bench:
@@ -110,7 +124,7 @@ class Bench:
         """Records in the order in which the networks settle; the models given share rounds."""
         with ExitStack() as stack:
             waiting = [open_lane(name, model, self.config, stack) for name, model in models.items()]
-            self._anchor.runs_ms.clear()
+            self._anchor.clear()
             while waiting:
                 take_turns([self._anchor, *waiting], self._rng)
                 for lane in list(waiting):
@@ -127,7 +141,7 @@ class Bench:
         drift = drift_percent(self._anchor.rounds_ms_R[-rounds:])
         if drift > config.drift_percent and lane.restarts < config.retries:
             lane.restarts += 1
-            lane.runs_ms.clear()
+            lane.clear()
             return False
         reasons = [] if lane.narrow(config) else [f"no narrower after {rounds} rounds"]
         if drift > config.drift_percent:
@@ -137,9 +151,7 @@ class Bench:
 
     def _record(self, lane: Lane) -> LatencyRecord:
         anchor_R = self._anchor.rounds_ms_R[-len(lane.runs_ms) :]
-        return make_record(
-            lane.name, lane.runs_ms, [float(t) for t in anchor_R], lane.note, self.config, self.environment
-        )
+        return make_record(lane.name, lane.runs, anchor_R, lane.note, self.config, self.environment)
 
 
 def measure(

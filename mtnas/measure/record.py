@@ -16,6 +16,7 @@ from mtnas.base.machine import cpu_info, governor
 from mtnas.base.quantity import Measured
 from mtnas.base.seeds import generator
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.runs import Runs
 from mtnas.measure.statistics import quantile_interval, ratio_of_medians, rounds_quantile_interval
 
 _INFORMATIVE = frozenset({"device", "cores", "governor"})  # recorded, but numbers stay comparable when they differ
@@ -73,10 +74,11 @@ class LatencyRecord:
 
     Args:
         name: what the caller calls the network.
-        p50: median of the rounds' medians, with its order-statistics interval.
+        p50: median of the rounds' medians (see `Runs`), with its order-statistics interval.
         p95: 95th percentile of all runs, with an interval from resampled rounds.
         relative: p50 divided by the anchor's median over the same rounds; unit `x`.
         runs_ms_RN: every timed run.
+        interrupted: for each round the places of the runs that another process interrupted.
         anchor_ms_R: the anchor's median in each of the same rounds.
         stable: the interval became as narrow as asked, and the anchor stood still.
         note: why not, when not.
@@ -89,6 +91,7 @@ class LatencyRecord:
     p95: Measured
     relative: Measured
     runs_ms_RN: tuple[tuple[float, ...], ...]
+    interrupted: tuple[tuple[int, ...], ...]
     anchor_ms_R: tuple[float, ...]
     stable: bool
     note: str
@@ -96,9 +99,8 @@ class LatencyRecord:
     measured_at: str
 
     @property
-    def rounds_ms_R(self) -> np.ndarray:
-        """The median run of each round."""
-        return np.median(np.asarray(self.runs_ms_RN), axis=1)
+    def runs(self) -> Runs:
+        return Runs.of(self.runs_ms_RN, self.interrupted)
 
     @property
     def anchor_ms(self) -> float:
@@ -112,6 +114,7 @@ class LatencyRecord:
             "p95": self.p95.to_json(),
             "relative": self.relative.to_json(),
             "runs_ms": [list(runs) for runs in self.runs_ms_RN],
+            "interrupted": [list(places) for places in self.interrupted],
             "anchor_ms": list(self.anchor_ms_R),
             "stable": self.stable,
             "note": self.note,
@@ -127,6 +130,7 @@ class LatencyRecord:
             p95=read_measured(data["p95"]),
             relative=read_measured(data["relative"]),
             runs_ms_RN=tuple(tuple(runs) for runs in data["runs_ms"]),
+            interrupted=tuple(tuple(places) for places in data["interrupted"]),
             anchor_ms_R=tuple(data["anchor_ms"]),
             stable=data["stable"],
             note=data["note"],
@@ -137,23 +141,24 @@ class LatencyRecord:
 
 def make_record(
     name: str,
-    runs_ms_RN: Sequence[Sequence[float]],
-    anchor_ms_R: Sequence[float],
+    runs: Runs,
+    anchor_ms_R: Sequence[float] | np.ndarray,
     note: str,
     config: MeasureConfig,
     environment: Environment,
 ) -> LatencyRecord:
     """Turn raw runs into a record; `note` says what was wrong, if anything."""
-    runs, anchor = np.asarray(runs_ms_RN), np.asarray(anchor_ms_R)
+    anchor_R, rounds = np.asarray(anchor_ms_R), len(runs.ms_RN)
     rng = generator(config.seed, "measure", "intervals", name)
-    ratio, low, high = ratio_of_medians(anchor, np.median(runs, axis=1), config.confidence, rng)
+    ratio, low, high = ratio_of_medians(anchor_R, runs.medians_R, config.confidence, rng)
     return LatencyRecord(
         name=name,
         p50=median_ms(runs, config),
-        p95=percentile_ms(runs, 0.95, config, rng),
-        relative=Measured(ratio, low, high, "x", len(runs), "p50", config.device),
-        runs_ms_RN=tuple(tuple(round(float(t), 6) for t in row) for row in runs),
-        anchor_ms_R=tuple(round(float(t), 6) for t in anchor),
+        p95=percentile_ms(runs.ms_RN, 0.95, config, rng),
+        relative=Measured(ratio, low, high, "x", rounds, "p50", config.device),
+        runs_ms_RN=tuple(tuple(round(float(t), 6) for t in row) for row in runs.ms_RN),
+        interrupted=runs.places(),
+        anchor_ms_R=tuple(round(float(t), 6) for t in anchor_R),
         stable=not note,
         note=note,
         environment=environment,
@@ -161,11 +166,11 @@ def make_record(
     )
 
 
-def median_ms(runs_ms_RN: np.ndarray, config: MeasureConfig) -> Measured:
-    """Median over rounds; rounds are seconds apart in weather, hence nearly independent."""
-    rounds_R = np.median(runs_ms_RN, axis=1)
+def median_ms(runs: Runs, config: MeasureConfig) -> Measured:
+    """Median over rounds; rounds lie apart in time, hence are nearly independent."""
+    rounds_R = runs.medians_R
     low, high = quantile_interval(rounds_R, 0.5, config.confidence)
-    return Measured(float(np.median(rounds_R)), low, high, "ms", int(runs_ms_RN.size), "p50", config.device)
+    return Measured(float(np.median(rounds_R)), low, high, "ms", int(runs.ms_RN.size), "p50", config.device)
 
 
 def percentile_ms(runs_ms_RN: np.ndarray, q: float, config: MeasureConfig, rng: np.random.Generator) -> Measured:

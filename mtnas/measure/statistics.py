@@ -59,12 +59,14 @@ def ratio_of_medians(
 def nested_quantile_interval(
     processes: Sequence[np.ndarray], q: float, confidence: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Interval of the q-quantile when processes, and rounds inside each, are both a sample."""
+    """Interval of the q-quantile when processes, and rounds inside each, are both a sample; NaN is left out."""
     drawn = []
     for _ in range(_DRAWS // 4):
         picked = (processes[i] for i in rng.integers(len(processes), size=len(processes)))
         drawn.append(
-            np.quantile(np.concatenate([runs[rng.integers(len(runs), size=len(runs))].ravel() for runs in picked]), q)
+            np.nanquantile(
+                np.concatenate([runs[rng.integers(len(runs), size=len(runs))].ravel() for runs in picked]), q
+            )
         )
     return _tails(np.asarray(drawn), confidence)
 

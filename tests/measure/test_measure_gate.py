@@ -10,14 +10,15 @@ import pytest
 
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.gate import judge, never_slower
+from mtnas.measure.runs import Runs
 
 NAMES = ("before", "before again", "after", "after again")
 
 
-def rounds(rng: np.random.Generator, factors: tuple[float, ...], weather: float = 0.2) -> dict[str, np.ndarray]:
+def rounds(rng: np.random.Generator, factors: tuple[float, ...], weather: float = 0.2) -> dict[str, Runs]:
     """Thirty rounds of ten runs; the machine's speed wanders, each round shares it."""
     shared = 1.0 + weather * rng.random((30, 1))
-    return {n: f * shared * (1.0 + 0.01 * rng.standard_normal((30, 10))) for n, f in zip(NAMES, factors)}
+    return {n: Runs.of(f * shared * (1.0 + 0.01 * rng.standard_normal((30, 10)))) for n, f in zip(NAMES, factors)}
 
 
 def test_ten_times_the_work_is_refused_and_a_tenth_accepted(chain: Callable[..., bytes], quick: MeasureConfig) -> None:
@@ -50,7 +51,7 @@ def test_a_gain_within_what_two_copies_differ_by_is_not_claimed(quick: MeasureCo
 
 
 def test_differences_below_the_claim_limit_are_equal_on_a_silent_machine(quick: MeasureConfig) -> None:
-    silent = {n: np.full((10, 5), value) for n, value in zip(NAMES, (1.0, 1.0, 0.995, 0.995))}
+    silent = {n: Runs.of(np.full((10, 5), value)) for n, value in zip(NAMES, (1.0, 1.0, 0.995, 0.995))}
     assert judge(silent, quick).verdict == "equal"
-    silent = {n: np.full((10, 5), value) for n, value in zip(NAMES, (1.0, 1.0, 1.02, 1.02))}
+    silent = {n: Runs.of(np.full((10, 5), value)) for n, value in zip(NAMES, (1.0, 1.0, 1.02, 1.02))}
     assert judge(silent, quick).verdict == "slower"

@@ -23,6 +23,7 @@ from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive
 from mtnas.measure.protocol import drift_percent, measure, open_session, self_test
 from mtnas.measure.record import LatencyRecord, make_record
+from mtnas.measure.runs import Runs
 
 
 def test_a_thirty_times_larger_network_is_slower(chain: Callable[..., bytes], quick: MeasureConfig) -> None:
@@ -43,7 +44,7 @@ def test_records_keep_every_run_and_the_circumstances(chain: Callable[..., bytes
     assert quick.rounds <= rounds <= quick.max_rounds == 10
     assert len(record.anchor_ms_R) == rounds
     assert record.p50.count == sum(len(runs) for runs in record.runs_ms_RN) >= rounds * quick.round_runs
-    assert record.p50.value == pytest.approx(np.median([np.median(runs) for runs in record.runs_ms_RN]), rel=1e-4)
+    assert record.p50.value == pytest.approx(np.median(record.runs.medians_R), rel=1e-4)
     assert record.environment.threads == 1 and record.environment.runtime_version[0].isdigit()
     assert LatencyRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert not (record.environment.differences(record.environment))
@@ -57,9 +58,9 @@ def test_groups_larger_than_a_round_are_split(chain: Callable[..., bytes], quick
 
 def test_a_wide_interval_or_a_moving_anchor_makes_a_record_unstable(quick: MeasureConfig) -> None:
     environment = measure({"net": empty_model()}, quick)["net"].environment
-    record = make_record("x", [[1.0, 1.0]] * 6, [1.0] * 6, "the anchor moved by 9.0 %", quick, environment)
+    record = make_record("x", Runs.of([[1.0, 1.0]] * 6), [1.0] * 6, "the anchor moved by 9.0 %", quick, environment)
     assert not record.stable and "anchor" in record.note
-    assert make_record("x", [[1.0, 1.0]] * 6, [1.0] * 6, "", quick, environment).stable
+    assert make_record("x", Runs.of([[1.0, 1.0]] * 6), [1.0] * 6, "", quick, environment).stable
 
 
 def test_an_interval_that_cannot_be_reached_stops_at_the_cap(chain: Callable[..., bytes], quick: MeasureConfig) -> None:
@@ -91,7 +92,7 @@ def test_rounds_take_turns_in_changing_order() -> None:
     for _ in range(12):
         seen.clear()
         times = one_round(calls, dict.fromkeys(calls, 2), rng)
-        assert sorted(seen) == sorted("abcd" * 3) and all(len(t) == 2 for t in times.values())
+        assert sorted(seen) == sorted("abcd" * 3) and all(len(runs) == 2 for runs, _ in times.values())
         orders.add(tuple(seen[::3]))
         assert all(len(set(seen[i : i + 3])) == 1 for i in range(0, 12, 3))
     assert len(orders) > 4
