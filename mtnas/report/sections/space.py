@@ -1,0 +1,51 @@
+"""Space: what may shrink, what may not and why."""
+
+from __future__ import annotations
+
+from mtnas.report.gather import Results
+from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
+from mtnas.report.words import large, number, tasks_of
+
+
+def render(results: Results) -> Html:
+    """Size of the space, and every channel group."""
+    space = results["space"]
+    if not space:
+        return Html("")
+    groups = space.get("groups") or ()
+    tasks = tasks_of(results)
+    free = [group for group in groups if not group.get("frozen") and len(group.get("options") or ()) > 1]
+    pairs = [
+        ("networks in the space", join("10", tag("sup", None, number(space.get("log10_size"), 3)))),
+        ("channel groups", f"{len(groups)}, of which {len(free)} may shrink"),
+        ("largest", _counts(space.get("largest"))),
+        ("smallest", _counts(space.get("smallest"))),
+    ]
+    rows = [
+        (
+            group.get("name", ""),
+            _owners(group.get("owners") or (), tasks),
+            badge("warn", "frozen") if group.get("frozen") else "",
+            group.get("frozen") or " · ".join(str(option) for option in group.get("options") or ()),
+            group.get("size", ""),
+        )
+        for group in groups
+    ]
+    head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
+    return join(facts(pairs), folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4)))
+
+
+def _counts(counts: object) -> Html | str:
+    if not isinstance(counts, dict):
+        return ""
+    text = f"{large(counts.get('macs'))} multiply-adds · {large(counts.get('params'))} parameters"
+    return div("", f"{text} · {number(counts.get('size_mb'), 3)} MB")
+
+
+def _owners(owners: object, tasks: tuple[str, ...]) -> str:
+    names = [str(owner) for owner in owners] if isinstance(owners, (list, tuple)) else []
+    return (
+        f"shared by {'all tasks' if set(names) == set(tasks) else ', '.join(names)}"
+        if len(names) > 1
+        else ", ".join(names)
+    )

@@ -1,0 +1,72 @@
+"""Train: the supernet's losses, and its largest and smallest network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mtnas.report.figures import LEGEND, QUIET, Trace, axis, colours, figure, plain
+from mtnas.report.gather import Record, Results
+from mtnas.report.html import Html, facts, join, table
+from mtnas.report.words import direction, metric_words, number, primary_metric, score, seconds, tasks_of
+
+
+def render(results: Results) -> Html:
+    """Facts, curves, and the two ends of the space."""
+    train = results["train"]
+    if not train and not results.lines("curves"):
+        return Html("")
+    rate = train.get("images_per_second")
+    pairs = [
+        ("epochs", train.get("epochs")),
+        ("steps", f"{train['steps']:,}" if train.get("steps") else None),
+        ("time", seconds(train.get("seconds")) if train else None),
+        ("speed", f"{number(rate, 3)} images/s" if rate else None),
+        ("arithmetic", train.get("mode") or _arithmetic(train)),
+    ]
+    return join(facts(pairs), curve_figure(results.lines("curves"), tasks_of(results)), ends(results))
+
+
+def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:
+    """Loss of every task over the epochs, on a logarithmic scale."""
+    if not curves:
+        return Html("")
+    names = [task for task in tasks if any(task in line.get("losses", {}) for line in curves)]
+    names = names or list(curves[-1].get("losses", {}))
+    colour = colours(names)
+    x = [line.get("epoch", line.get("step")) for line in curves]
+    traces = [_line(x, [line.get("total") for line in curves], "total", QUIET, "dot")]
+    for name in names:
+        traces.append(_line(x, [line.get("losses", {}).get(name) for line in curves], name, colour[name], "solid"))
+    layout = {
+        "xaxis": axis("epoch"),
+        "yaxis": axis("loss of the largest network", {"type": "log", "dtick": "D2"}),
+        "hovermode": "x unified",
+        "legend": LEGEND,
+    }
+    label = f"Training loss over epochs for {', '.join(names)}"
+    return figure(label, traces, layout, "Loss of the largest network on the train split, each task unweighted.")
+
+
+def ends(results: Results) -> Html:
+    """Scores of the largest and of the smallest network of the supernet."""
+    scores = results["train"].get("scores") or {}
+    rows = []
+    for task in tasks_of(results):
+        metric = primary_metric(results, task)
+        values = [scores.get(end, {}).get(task, {}).get(metric) for end in ("largest", "smallest")]
+        arrow = "↑" if direction(results, task) else "↓"
+        rows.append((task, f"{metric_words(metric).label} {arrow}", *(score(value, metric) for value in values)))
+    head = ("task", "metric", "largest", "smallest")
+    return table("Supernet on the select split", head, rows, 2) if scores else Html("")
+
+
+def _arithmetic(train: Record) -> str:
+    parts = [str(train.get("precision") or "")]
+    if train.get("channels_last") is not None:
+        parts.append("channels last" if train["channels_last"] else "contiguous")
+    return ", ".join(part for part in parts if part)
+
+
+def _line(x: Sequence[object], y: Sequence[object], name: str, colour: str, dash: str) -> Trace:
+    style = {"color": colour, "width": 2, "dash": dash}
+    return {"type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": plain(name), "line": style}
