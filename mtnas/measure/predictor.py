@@ -23,7 +23,8 @@ from mtnas.measure.models import Stack
 
 SCHEMA = "latency-predictor/1"
 FOLDS, REPEATS = 5, 3
-LEAST_HELD_OUT, LEAST_SPEARMAN, MOST_ERROR_PERCENT, LEAST_COVERAGE_PERCENT = 5, 0.9, 10.0, 60.0
+# Ten held-out networks of like size leave a rank correlation uncertain by about 0.1: 0.8 is what surely is not good.
+LEAST_HELD_OUT, LEAST_SPEARMAN, MOST_ERROR_PERCENT, LEAST_COVERAGE_PERCENT = 5, 0.8, 10.0, 60.0
 
 
 @dataclass(frozen=True)
