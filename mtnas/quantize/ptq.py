@@ -60,7 +60,7 @@ def quantize_onnx(
 
 def float_nodes(model: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
     """Names of the nodes that the settings keep in float, in graph order."""
-    graph = model.graph
+    graph = named(model).graph
     outputs = [value.name for value in graph.output]
     kept: set[str] = set()
     for task in (*config.float_heads, *config.float_branches):

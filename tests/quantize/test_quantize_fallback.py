@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx_zoo import calibration, exported, images
 
-from mtnas.base.errors import InternalError, JobError
+from mtnas.base.errors import JobError
 from mtnas.quantize.config import QuantizeConfig
+from mtnas.quantize.fallback import Goal, Quantized, quantize_within
+from mtnas.quantize.ptq import quantize_onnx
 from mtnas.quantize.regions import branch, last_upsampling, output_layers
-from mtnas.quantize.sensitivity import Quantized, allowed_loss_percent, quantize_within
 from mtnas.quantize.session import open_session, run_images
 
 MODEL = "residual"
@@ -25,28 +26,31 @@ def float_layers(model: onnx.ModelProto, task: str) -> int:
     return sum(node.name in names and node.input[1] in stored for node in model.graph.node if len(node.input) > 1)
 
 
-def scripted(table: list[Mapping[str, float]], allowed: Mapping[str, float] | None = None) -> Quantized:
-    """Quantize with losses that were written down beforehand."""
-    answers = iter(table)
+FLOAT = {"segmentation": 0.5, "depth": 1.0, "presence": 0.8}
+GOOD = {"segmentation": 0.499, "depth": 1.001, "presence": 0.81}
+GOALS = {"segmentation": Goal(True), "depth": Goal(False), "presence": Goal(True)}
+
+
+def scripted(table: list[Mapping[str, float]], goals: Mapping[str, Goal] | None = None) -> Quantized:
+    """Quantize with scores that were written down beforehand; the float network's come first."""
+    answers = iter([FLOAT, *table])
     return quantize_within(
-        exported(MODEL), lambda: calibration(1), QuantizeConfig(), lambda _: next(answers), allowed_percent=allowed
+        exported(MODEL), calibration(1), QuantizeConfig(), goals=goals or GOALS, score=lambda _: next(answers)
     )
-
-
-GOOD = {"segmentation": 0.1, "depth": 0.2, "presence": -1.0}
 
 
 def test_nothing_goes_back_to_float_when_every_task_is_kept() -> None:
     result = scripted([GOOD])
     assert result.kept and len(result.attempts) == 1
     assert result.config.float_heads == result.config.float_branches == ()
-    assert result.reason == "every task loses little enough"
+    assert result.reason == "every task keeps its bound"
+    assert result.drops_percent(GOALS) == pytest.approx({"segmentation": 0.2, "depth": 0.1, "presence": -1.25})
 
 
 def test_the_most_damaged_head_goes_first_then_its_decoder() -> None:
-    bad = {"segmentation": 3.0, "depth": 9.0, "presence": 0.0}
-    better = {"segmentation": 3.0, "depth": 4.0, "presence": 0.0}
-    result = scripted([bad, better, {**GOOD, "segmentation": 2.5}, GOOD])
+    bad = {"segmentation": 0.48, "depth": 1.2, "presence": 0.8}
+    better = {**bad, "depth": 1.06}
+    result = scripted([bad, better, {**GOOD, "segmentation": 0.489}, GOOD])
     steps = [(a.float_heads, a.float_branches) for a in result.attempts]
     assert steps == [((), ()), (("depth",), ()), ((), ("depth",)), (("segmentation",), ("depth",))]
     assert result.kept and "segmentation's output layers, depth's decoder in float" in result.reason
@@ -55,49 +59,52 @@ def test_the_most_damaged_head_goes_first_then_its_decoder() -> None:
 
 
 def test_it_gives_up_when_the_shared_part_is_to_blame() -> None:
-    hopeless = {"segmentation": 0.0, "depth": 9.0, "presence": 0.0}
-    result = scripted([hopeless] * 3)
+    result = scripted([{**GOOD, "depth": 1.5}] * 3)
     assert not result.kept and len(result.attempts) == 3
-    assert result.reason.startswith("depth loses 9.00 %") and "shared layers" in result.reason
+    assert result.reason.startswith("depth misses its bound") and "shared layers" in result.reason
 
 
-def test_what_a_task_may_lose_can_be_told() -> None:
-    loses = {"segmentation": 1.9, "depth": 4.0, "presence": 0.0}
-    assert scripted([loses], {"depth": 5.0}).kept
-    assert not scripted([{**loses, "segmentation": 2.1}] * 9, {"depth": 5.0}).kept
-
-
-def test_losses_must_be_numbers_of_the_models_tasks() -> None:
-    with pytest.raises(JobError, match="normals"):
-        scripted([{"normals": 1.0}])
-    with pytest.raises(InternalError):
-        scripted([{"depth": float("nan")}])
-
-
-def test_it_works_on_real_outputs() -> None:
-    """Judged by the error of the outputs themselves, a demanding task gets float layers and becomes better."""
-    image_BCHW = images(8, seed=3)
-    expected = run_images(open_session(exported(MODEL)), image_BCHW)
-
-    def losses(model: onnx.ModelProto) -> dict[str, float]:
-        outputs = run_images(open_session(model), image_BCHW)
-        return {t: 100 * float(np.abs(outputs[t] - v).mean() / np.abs(v).mean()) for t, v in expected.items()}
-
-    plain = quantize_within(exported(MODEL), calibration, QuantizeConfig(max_drop_percent=100.0), losses)
-    first = plain.attempts[0].losses_percent
-    allowed = dict.fromkeys(first, 100.0) | {"depth": 0.9 * first["depth"]}
-    strict = quantize_within(exported(MODEL), calibration, QuantizeConfig(), losses, allowed_percent=allowed)
-    assert strict.attempts[1].float_heads == ("depth",)
-    assert strict.attempts[-1].losses_percent["depth"] < first["depth"]
+def test_a_floor_replaces_the_percentage_unless_float_misses_it_already() -> None:
+    loses = {**GOOD, "depth": 1.04}
+    assert scripted([loses], {**GOALS, "depth": Goal(False, bound=1.05)}).kept
+    assert not scripted([loses] * 3, {**GOALS, "depth": Goal(False, bound=1.03)}).kept
+    assert scripted([GOOD], {**GOALS, "depth": Goal(False, bound=0.9)}).kept
+    assert not scripted([loses] * 3, {**GOALS, "depth": Goal(False, bound=0.9)}).kept
 
 
 @pytest.mark.parametrize(
-    ("bound", "value", "higher", "expected"),
-    [(0.97, 1.0, True, 3.0), (1.03, 1.0, False, 3.0), (1.1, 1.0, True, None), (0.5, 0.0, False, None)],
+    ("goal", "value", "expected"),
+    [
+        (Goal(True), 0.49, 0.0),
+        (Goal(True), 0.45, 0.08),
+        (Goal(False), 0.51, 0.0),
+        (Goal(True, bound=0.4), 0.35, 0.1),
+        (Goal(True, bound=0.6), 0.45, 0.08),
+    ],
 )
-def test_a_floor_becomes_a_percentage(bound: float, value: float, higher: bool, expected: float | None) -> None:
-    found = allowed_loss_percent(bound, value, higher)
-    assert found == (expected if expected is None else pytest.approx(expected))
+def test_shortfall_is_a_share_of_the_float_score(goal: Goal, value: float, expected: float) -> None:
+    assert goal.shortfall(value, 0.5, 2.0) == pytest.approx(expected)
+
+
+def test_every_goal_needs_a_score() -> None:
+    with pytest.raises(JobError, match="normals"):
+        scripted([GOOD], {"normals": Goal(True)})
+
+
+def test_it_works_on_real_outputs() -> None:
+    """Scored by the error of the outputs themselves, a demanding task gets float layers and becomes better."""
+    image_BCHW = images(8, seed=3)
+    expected = run_images(open_session(exported(MODEL)), image_BCHW)
+
+    def agreement(model: onnx.ModelProto) -> dict[str, float]:
+        outputs = run_images(open_session(model), image_BCHW)
+        return {t: 1.0 - float(np.abs(outputs[t] - v).mean() / np.abs(v).mean()) for t, v in expected.items()}
+
+    plain = agreement(quantize_onnx(exported(MODEL), calibration()))
+    goals = {"depth": Goal(True, bound=0.1 + 0.9 * plain["depth"]), "segmentation": Goal(True, bound=0.0)}
+    result = quantize_within(exported(MODEL), calibration(), QuantizeConfig(), goals=goals, score=agreement)
+    assert result.attempts[0].float_heads == () and result.attempts[1].float_heads == ("depth",)
+    assert result.attempts[1].scores["depth"] > result.attempts[0].scores["depth"] == pytest.approx(plain["depth"])
 
 
 # --- regions --------------------------------------------------------------------------------------------------------
