@@ -69,6 +69,9 @@ def primary_metric(results: Results, task: str) -> str:
     floor = results["search"].get("floors", {}).get(task, {})
     if floor.get("metric"):
         return str(floor["metric"])
+    for head in results["verify"].get("heads") or ():
+        if head.get("task") == task and head.get("metric"):
+            return str(head["metric"])
     for trial in results.lines("trials")[:1]:
         objective = trial.get("objectives", {}).get(task)
         for name, value in trial.get("scores", {}).get(task, {}).items():

@@ -83,6 +83,29 @@ def test_what_is_missed_is_not_hidden(tmp_path: Path) -> None:
     assert "Budget met" not in body
 
 
+def test_floors_are_judged_on_the_data_that_is_shown(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path)
+    run.upto("verify")
+    assert body_of(page(gather(tmp_path))).count("kept</div>") == 4
+    search = dict(gather(tmp_path)["search"])
+    search["floors"] = {"depth": {"bound": 0.1, "metric": "abs_err", "text": "-1%"}}
+    run.write("4-search/search.json", search)
+    body = body_of(page(gather(tmp_path)))
+    assert body.count("missed</div>") == 1
+    assert "kept</div>" not in body
+
+
+def test_a_doubted_predictor_and_a_wrong_head_are_named(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, met=False)
+    run.upto("verify")
+    profile = dict(gather(tmp_path)["profile"])
+    profile["predictor"] = {**profile["predictor"], "trustworthy": False, "doubt": "rank correlation 0.3"}
+    run.write("3-profile/profile.json", profile)
+    body = body_of(page(gather(tmp_path)))
+    assert "rank correlation 0.3: candidates were measured instead" in body
+    assert body.count("largest error above the tolerance") == 4
+
+
 def test_a_failed_run_shows_its_cure(tmp_path: Path) -> None:
     run = FakeRun(tmp_path)
     run.upto("train")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mtnas.report.figures import ACCENT, LEGEND, QUIET, Trace, axis, errors, figure, line
 from mtnas.report.gather import Record, Results
-from mtnas.report.html import Html, facts, join, note
+from mtnas.report.html import Html, badge, facts, join, note, tag
 from mtnas.report.words import number, percent, quantity
 
 
@@ -21,6 +21,8 @@ def render(results: Results) -> Html:
         ("device", profile.get("device")),
         ("runtime", profile.get("runtime")),
         ("threads", profile.get("threads")),
+        ("precision", profile.get("precision")),
+        ("sub-networks measured", _measured(profile)),
         ("A/A resolution", _percent(profile.get("aa_resolution_percent"), 2)),
         ("largest network", quantity(profile.get("largest"), "latency_ms", True) if profile.get("largest") else None),
         (
@@ -38,7 +40,24 @@ def render(results: Results) -> Html:
         ("intervals that hold the truth", _percent(held.get("coverage_percent"), 0)),
     ]
     aa = note("A/A resolution: the difference that this machine shows between two copies of one file.")
-    return join(facts(pairs), aa, facts(errors_held), calibration(predictor.get("points") or ()))
+    return join(facts(pairs), aa, trust(predictor), facts(errors_held), calibration(predictor.get("points") or ()))
+
+
+def _measured(profile: Record) -> str | None:
+    if profile.get("measured") is None:
+        return None
+    unstable = f", {profile['unstable']} of them unstable" if profile.get("unstable") else ""
+    return f"{profile['measured']}{unstable}"
+
+
+def trust(predictor: Record) -> Html:
+    """Whether the search relied on the predictor, and why not."""
+    if predictor.get("trustworthy") is None:
+        return Html("")
+    if predictor["trustworthy"]:
+        return tag("p", {"class": "gate"}, "Predictor: ", badge("good", "trusted"), " the search relied on it.")
+    doubt = f" {predictor.get('doubt') or ''}: candidates were measured instead."
+    return tag("p", {"class": "gate"}, "Predictor: ", badge("warn", "not trusted"), doubt)
 
 
 def calibration(points: Sequence[Record]) -> Html:

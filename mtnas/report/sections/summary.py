@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mtnas.base.budget import Floor
 from mtnas.report.gather import Results
 from mtnas.report.html import Html, badge, div, join, note, tag
 from mtnas.report.story import Network, full_and_delivered
@@ -156,7 +157,7 @@ def task_cards(results: Results, full: Network, delivered: Network) -> list[Html
             continue
         higher = direction(results, task)
         change = better_percent(before, after, higher)
-        floor = _floor(results, task)
+        floor = _floor(results, task, before, higher)
         kept = floor is None or (after >= floor if higher else after <= floor)
         css = "bad" if not kept else "good" if (change or 0) >= 0 else "even"
         words = metric_words(metric)
@@ -184,13 +185,16 @@ def _change(change: float | None) -> str:
     return "unchanged" if abs(change) < 0.05 else f"{percent(abs(change))} {'better' if change > 0 else 'worse'}"
 
 
-def _floor(results: Results, task: str) -> float | None:
-    """The floor on the data shown: verification's own when it has one, else the search's."""
+def _floor(results: Results, task: str, before: float, higher_is_better: bool) -> float | None:
+    """The floor on the data shown; a percent is of the full-size network's score on the same data."""
     for head in results["verify"].get("heads") or ():
         if head.get("task") == task and head.get("floor") is not None:
             return float(head["floor"])
-    bound = results["search"].get("floors", {}).get(task, {}).get("bound")
-    return float(bound) if bound is not None and not results["verify"] else None
+    floor = results["search"].get("floors", {}).get(task) or {}
+    if not floor or not results["verify"]:
+        return floor.get("bound")
+    parsed = Floor.parse(task, floor.get("text") or floor["bound"])
+    return parsed.bound(before, higher_is_better)
 
 
 def _where_from(results: Results, delivered: Network) -> str:

@@ -82,8 +82,19 @@ def heads(results: Results) -> Html:
         shape = f"{NARROW}×{NARROW}".join(str(size) for size in head.get("shape") or ())
         values = (score(metrics.get(side, {}).get(metric), metric) for side in ("torch", "onnx", "delivered"))
         mark = badge("good", "ok") if head.get("ok") else badge("bad", "failed")
+        problems = tag("span", {"class": "interval"}, "; ".join(head["problems"])) if head.get("problems") else None
         error, tolerance = head.get("max_relative_error_float"), head.get("tolerance")
-        rows.append((task, shape, _tiny(error), _tiny(tolerance), *values, score(head.get("floor"), metric), mark))
+        rows.append(
+            (
+                task,
+                shape,
+                _tiny(error),
+                _tiny(tolerance),
+                *values,
+                _floor(head.get("floor"), metric),
+                join(mark, problems),
+            )
+        )
     titles = ("head", "shape", "largest error", "tolerance", "torch", "ONNX float", "delivered", "floor", "")
     parts = (
         heading("Every head of the exported file"),
@@ -129,7 +140,9 @@ def all_metrics(results: Results) -> Html:
 
 def branches(results: Results) -> Html:
     """Multiply-adds and parameters of the shared encoder and of each decoder, full size against delivered."""
-    before, after = results["space"].get("branches") or {}, results["verify"].get("branches") or {}
+    verify = results["verify"]
+    before = verify.get("branches_full") or results["space"].get("branches") or {}
+    after = verify.get("branches") or {}
     if not before or not after:
         return Html("")
     names = [*before, *(name for name in after if name not in before)]
@@ -198,6 +211,10 @@ def _picture(folder: Path, path: str, text: str, title: str) -> Html | None:
     data = base64.b64encode(file.read_bytes()).decode()
     image = tag("img", {"src": f"data:image/png;base64,{data}", "alt": text, "loading": "lazy"})
     return tag("span", {"class": "picture"}, image, tag("small", None, title))
+
+
+def _floor(bound: float | None, metric: str) -> str:
+    return "–" if bound is None else score(bound, metric)
 
 
 def _tiny(value: float | None) -> str:
