@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import ModelError, VerificationFailed
+from mtnas.base.errors import ModelError, StaleStatistics, VerificationFailed
 from mtnas.base.files import write_bytes
 from mtnas.export.config import ExportConfig
 from mtnas.quantize.prepare import MAX_IR_VERSION, OPSETS, clean, opset_of
@@ -34,9 +34,17 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> Path:
     """Clean, check and write an ONNX model as one file; equal models give equal bytes.
 
     Raises:
-        ModelError: wrong opset or IR version, nameless or missing outputs, or `onnx.checker` refuses the model.
+        ModelError: wrong opset or IR version, or `onnx.checker` refuses the model.
+        StaleStatistics: the model was cut without batch-norm statistics of its own.
     """
     portable = clean(model)
+    if any(note.key == "mtnas.statistics" and note.value == "full" for note in portable.metadata_props):
+        raise StaleStatistics(
+            "batch-norm statistics of the network itself",
+            received="those of the full-size network",
+            where=str(path),
+            cure="cut it with `statistics=elastic.statistics(selection)`",
+        )
     opset = opset_of(portable)
     if opset not in OPSETS or portable.ir_version > MAX_IR_VERSION:
         raise ModelError(

@@ -50,14 +50,15 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
 def clean(model: onnx.ModelProto, producer: str = "mtnas") -> onnx.ModelProto:
     """A copy without traces of how it was made (stack traces, paths), at an IR version that devices read.
 
-    Node names, tensor names and numbers stay; the operator set is not converted.
+    Node names, tensor names, numbers and our own notes (`mtnas.*`) stay; the operator set is not converted.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.ir_version = min(copy.ir_version, MAX_IR_VERSION)
     copy.producer_name, copy.producer_version = producer, ""
     copy.doc_string = copy.graph.doc_string = ""
-    del copy.metadata_props[:]
+    notes = {entry.key: entry.value for entry in copy.metadata_props if entry.key.startswith("mtnas.")}
+    helper.set_model_props(copy, notes)
     graph = copy.graph
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         item.doc_string = ""

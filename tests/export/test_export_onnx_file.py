@@ -10,12 +10,13 @@ import onnx
 import pytest
 import torch
 import zoo
-from onnx_zoo import exported, images, reference
+from onnx_zoo import calibration, exported, images, reference
 from torch import Tensor, nn
 
-from mtnas.base.errors import JobError, ModelError, VerificationFailed
+from mtnas.base.errors import JobError, ModelError, StaleStatistics, VerificationFailed
 from mtnas.export.config import ExportConfig
 from mtnas.export.onnx_file import export_onnx, write_onnx
+from mtnas.quantize.ptq import quantize_onnx
 from mtnas.quantize.session import open_session, run_images
 
 #: torch and onnxruntime sum in different orders
@@ -137,6 +138,18 @@ def test_a_newer_ir_version_is_lowered(tmp_path: Path) -> None:
     model.CopyFrom(exported("plain"))
     model.ir_version = 13
     assert onnx.load_model(str(write_onnx(model, tmp_path / "model.onnx"))).ir_version == 10
+
+
+def test_statistics_of_another_network_are_refused_also_after_quantizing(tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(exported("plain"))
+    onnx.helper.set_model_props(model, {"mtnas.statistics": "full", "secret": "a path"})
+    for stale in (model, quantize_onnx(model, calibration(1))):
+        with pytest.raises(StaleStatistics, match="full-size network"):
+            write_onnx(stale, tmp_path / "model.onnx")
+    onnx.helper.set_model_props(model, {"mtnas.statistics": "selection", "secret": "a path"})
+    written = onnx.load_model(str(write_onnx(model, tmp_path / "model.onnx")))
+    assert [entry.key for entry in written.metadata_props] == ["mtnas.statistics"]
 
 
 def test_bad_opset_setting() -> None:
