@@ -101,8 +101,9 @@ def _record(path: Path, problems: list[str]) -> Record:
 
 
 def _journal(path: Path, problems: list[str]) -> tuple[Record, ...]:
+    """The records of a journal without its header, the one that names a schema."""
     try:
-        return tuple(Journal(path).records())
+        return tuple(record for record in Journal(path).records() if "schema" not in record)
     except CheckpointError as error:
         problems.append(f"{path.parent.name}/{path.name}: {error.received}")
         return ()

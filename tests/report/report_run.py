@@ -230,8 +230,8 @@ class FakeRun:
         shares = np.clip(self.rng.beta(2.2, 3.0, 64), 0.12, 1.0)
         trials = [self.trial(k, float(s), "nsga2", 0.05) for k, s in enumerate(shares)]
         random = [self.trial(k, float(s), "random", 0.0) for k, s in enumerate(self.rng.uniform(0.2, 1.0, 64))]
-        self.lines("4-search/trials.jsonl", trials)
-        self.lines("4-search/random.jsonl", random)
+        self.lines("4-search/trials.jsonl", [{"schema": "trials/1", "seed": 1}, *trials])
+        self.lines("4-search/random.jsonl", [{"schema": "trials/1", "seed": 1}, *random])
         front = []
         for k, share in enumerate((0.2, 0.24, 0.29, 0.33, 0.37, 0.41, 0.44)):
             front.append(self.network(f"f{k}0abc123def", share))

@@ -70,8 +70,9 @@ def legend() -> Html:
         ("●", ACCENT, "front, latency measured"),
         ("■", TEXT, "full size"),
         ("○", QUIET, "evaluated, latency predicted"),
+        ("●", QUIET, "evaluated, latency measured"),
         ("×", QUIET, "breaks a limit or floor"),
-        ("△", RANDOM, "best of the random search, predicted"),
+        ("△", RANDOM, "best of the random search"),
         ("┆", BAD, "budget"),
         ("⋯", GOOD, "floor"),
     )
@@ -90,7 +91,8 @@ def panel_figure(results: Results, panel: Panel) -> Html:
     front = [row for row in search.get("front") or () if row.get("id") != search.get("chosen", {}).get("id")]
     traces = [
         _cloud(results, plotted(broken, panel), ("breaks a limit or floor", QUIET, "x-thin-open", 6)),
-        _cloud(results, plotted(kept, panel), ("evaluated", QUIET, "circle-open", 6)),
+        _cloud(results, plotted(_of_kind(kept, "predicted"), panel), ("evaluated, predicted", QUIET, "circle-open", 6)),
+        _cloud(results, plotted(_of_kind(kept, "measured"), panel), ("evaluated, measured", QUIET, "circle", 6)),
         _stairs(plotted(best_random, panel), panel, RANDOM),
         _cloud(results, plotted(best_random, panel), ("random search", RANDOM, "triangle-up-open", 8)),
         _stairs(plotted(search.get("front") or (), panel), panel, ACCENT),
@@ -174,6 +176,10 @@ def front_table(results: Results) -> Html:
 def _panels(results: Results) -> list[Panel]:
     tasks = tasks_of(results)
     return [Panel(task, primary_metric(results, task), direction(results, task)) for task in tasks]
+
+
+def _of_kind(rows: Sequence[Record], kind: str) -> list[Record]:
+    return [row for row in rows if kind_of((row.get("costs") or {}).get("latency_ms")) == kind]
 
 
 def _cloud(results: Results, points: Sequence[tuple[float, float, Record]], look: tuple[str, str, str, int]) -> Trace:

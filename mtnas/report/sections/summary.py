@@ -201,7 +201,8 @@ def _where_from(results: Results, delivered: Network) -> str:
     split = "the report split, which no stage before had read" if delivered.split == "report" else "the select split"
     data = results.job.get("data") or {}
     made = " Data: generated scenes, not a real data set." if data.get("name") == "scenes" else ""
+    word = "Delivered" if results["export"] else "So far"
     return (
-        f"Delivered: the {delivered.name} network. Task numbers are from {split}. "
+        f"{word}: the {delivered.name} network. Task numbers are from {split}. "
         f"One seed ({results.job.get('seed', 0)}): differences are shown, not claimed.{made}"
     )

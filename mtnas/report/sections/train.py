@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mtnas.report.figures import LEGEND, QUIET, Trace, axis, colours, figure, plain
@@ -39,12 +40,22 @@ def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:
         traces.append(_line(x, [line.get("losses", {}).get(name) for line in curves], name, colour[name], "solid"))
     layout = {
         "xaxis": axis("epoch"),
-        "yaxis": axis("loss of the largest network", {"type": "log", "dtick": "D2"}),
+        "yaxis": axis("loss of the largest network", {"type": "log"} | _log_ticks(traces)),
         "hovermode": "x unified",
         "legend": LEGEND,
     }
     label = f"Training loss over epochs for {', '.join(names)}"
     return figure(label, traces, layout, "Loss of the largest network on the train split, each task unweighted.")
+
+
+def _log_ticks(traces: Sequence[Trace]) -> dict[str, object]:
+    """Ticks at 1, 2 and 5 of every power of ten between the smallest and the largest loss, written out."""
+    values = [y for trace in traces for y in trace["y"] if y is not None and y > 0]
+    if not values:
+        return {}
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
+    return {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def ends(results: Results) -> Html:
