@@ -27,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: what typer raises for wrong arguments: click's class in older versions, its own in newer ones
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
 JobFile = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON); without it the embedded demo job runs.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; default runs/<job name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one value, such as train.epochs=3.")]
@@ -43,8 +46,6 @@ def main() -> None:
 
 def guarded(call: Callable[[], Any]) -> int:
     """Run `call`, print what went wrong, and return the exit code."""
-    import click
-
     console = Console(stderr=True)
     try:
         code = call()
@@ -55,12 +56,12 @@ def guarded(call: Callable[[], Any]) -> int:
     except MtnasError as error:
         _print_error(console, f"{error}\n  this is a bug in mtnas {__version__}: please report it with this text")
         return int(error.exit_code)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return int(error.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except _USAGE_ERROR as error:
+        error.show()  # type: ignore[attr-defined]
         return int(ExitCode.JOB)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         console.print("interrupted; the same command resumes", markup=False)
         return int(ExitCode.INTERRUPTED)
 
@@ -80,7 +81,7 @@ def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: l
     from mtnas.stages.outcome import outcome, outcome_text
 
     job = read_job(job_file, overrides or ())
-    context = RunContext(job, out or Path("runs") / job.name, ConsoleProgress())
+    context = RunContext(job, out or Path(job.out or Path("runs") / job.name), ConsoleProgress())
     run_flow(context, until=stage)
     result = outcome(context.run, stage)
     _emit(as_json, result, outcome_text(result))

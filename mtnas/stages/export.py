@@ -9,9 +9,10 @@ from mtnas.stages.context import RunContext
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `model.onnx`, `manifest.json` and, where asked for, `openvino/` and `tensorrt/`."""
+    """Write `model.onnx`, `manifest.json` and, where the job asks for them, files for OpenVINO and TensorRT."""
     import onnx
 
+    from mtnas.export.companions import write_companions
     from mtnas.export.manifest import OutputInfo, make_manifest, tensor_shape
     from mtnas.export.onnx_file import write_onnx
 
@@ -25,12 +26,16 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         for name, task in context.tasks.items()
     ]
     info = context.dataset.info
+    export = context.job.export
+    sample_BCHW, _targets = context.split("calibrate").batch([0])
+    companions = write_companions(path, source / "float.onnx", export, sample_BCHW.numpy(), progress=context.progress)
     manifest = make_manifest(
         path,
         mean=info.mean,
         std=info.std,
         outputs=outputs,
         dialect=record["dialect"] if record["delivered"] == "int8" else "",
+        companions=companions,
     )
     manifest.save(folder / "manifest.json")
     return {"model": manifest.sha256}

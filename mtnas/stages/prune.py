@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from mtnas.stages.search import chosen_selection
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mtnas.train.config import FinetuneConfig
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _finetuned(context: RunContext, selection: Selection, folder: Path) -> tuple
 
     elastic = context.trained
     student = elastic.extract(selection)
-    config = context.job.finetune
+    config = as_trained(context)
     if config.epochs == 0:
         return Network.of_module("pruned", selection, student), {"epochs": 0}
     result = finetune(
@@ -115,6 +118,19 @@ def _finetuned(context: RunContext, selection: Selection, folder: Path) -> tuple
         progress=context.progress,
     )
     return Network.of_module("pruned", selection, student), result.to_json()
+
+
+def as_trained(context: RunContext) -> FinetuneConfig:
+    """The fine-tuning settings; where they leave the arithmetic open, the mode that training found fastest."""
+    config = context.job.finetune
+    precision, layout = context.run.result("train", "train.json")["mode"].split(", ")
+    return replace(
+        config,
+        precision=precision if config.precision == "auto" else config.precision,
+        channels_last=("always" if layout == "channels_last" else "never")
+        if config.channels_last == "auto"
+        else config.channels_last,
+    )
 
 
 def _keep(

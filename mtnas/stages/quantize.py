@@ -9,8 +9,7 @@ from mtnas.base.files import file_hash, write_bytes, write_json
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
 from mtnas.stages.network import Network
-from mtnas.stages.prune import missed_floors
-from mtnas.stages.scoring import Scores, score_file
+from mtnas.stages.scoring import score_file
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +32,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         models["int8"] = quantized.model.SerializeToString()
         scores["int8"] = score_file(context, quantized.model, "select")
         verdict = _gate(context, models)
-        decision = _decide(context, verdict, report, scores["int8"], scores["float"])
+        decision = _decide(verdict, quantized, report)
         details |= {**quantized.to_json(), **report.to_json(), "gate": verdict.to_json()}
     delivered, reason = decision
     for name, model in models.items():
@@ -70,7 +69,10 @@ def _quantized(context: RunContext, float_model: onnx.ModelProto) -> tuple[Quant
         score=lambda model: primary(score_file(context, model, "select"), context.tasks),
         progress=context.progress,
     )
-    return quantized, int8_report(quantized.model, float_nodes(float_model, quantized.config))
+    excluded = float_nodes(float_model, quantized.config)
+    report = int8_report(quantized.model, excluded)
+    report.require_int8(excluded)
+    return quantized, report
 
 
 def _goals(context: RunContext) -> dict[str, Goal]:
@@ -90,13 +92,10 @@ def _gate(context: RunContext, models: dict[str, bytes]) -> Verdict:
     return never_slower(models["float"], models["int8"], context.job.device, progress=context.progress)
 
 
-def _decide(
-    context: RunContext, verdict: Verdict, report: Int8Report, int8_scores: Scores, float_scores: Scores
-) -> tuple[str, str]:
+def _decide(verdict: Verdict, quantized: Quantized, report: Int8Report) -> tuple[str, str]:
     """Which file is delivered, and why in one sentence."""
-    missed = missed_floors(context, int8_scores)
-    if missed and not missed_floors(context, float_scores):
-        return "float", f"int8 misses the floor of {', '.join(missed)}"
+    if not quantized.kept:
+        return "float", f"int8 loses too much: {quantized.reason}"
     if verdict.verdict != "faster":
         return "float", f"int8 is not faster here: {verdict.text}"
-    return "int8", f"int8 is faster: {verdict.text}; {report.int8_nodes} nodes run as int8"
+    return "int8", f"int8 is faster: {verdict.text}; {report.int8_nodes} nodes run as int8; {quantized.reason}"
