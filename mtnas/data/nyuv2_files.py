@@ -191,7 +191,7 @@ class Archive:
         normals = (stored - 128) / 127
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         valid = length > 0.3
-        if valid.mean() < 0.5 or (normals[..., 2] > 0.2).mean() > 0.5:
+        if valid.mean() < 0.5 or normals[..., 2].mean() > 0:
             raise DataError(
                 "normals that point to the camera (z < 0), stored as 127 n + 128",
                 received=f"a mean vector of {np.round(normals.mean((0, 1)), 2).tolist()}",

@@ -23,7 +23,8 @@ class SegmentationMeter(Meter):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         classes = len(self.confusion_KK)
-        predicted = output.detach().argmax(dim=1).cpu().numpy().reshape(-1)
+        # several times faster than argmax over a strided axis
+        predicted = output.detach().max(dim=1).indices.cpu().numpy().reshape(-1)
         truth = target.cpu().numpy().reshape(-1)
         valid = truth != IGNORE
         pairs = truth[valid] * classes + predicted[valid]
