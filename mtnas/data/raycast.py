@@ -18,6 +18,8 @@ from mtnas.data.rooms import FACE_CLASSES, HALF_ANGLE_TAN, PICTURE, Room, Solid
 
 #: three coordinates, each an array over rays or a number
 Triple = Sequence[Any]
+#: keeps a ray that is exactly parallel to a surface from dividing by zero; lost in rounding for all others
+TINY = np.float32(1e-20)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def entry(solid: Solid, origin: Triple, direction_3P: np.ndarray) -> np.ndarray:
 
 def _slab(origin: np.ndarray | float, direction_P: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
     """Entry and exit of the space between two parallel planes."""
-    inverse = np.float32(1) / direction_P
+    inverse = np.float32(1) / (direction_P + TINY)
     middle, reach = -origin * inverse, np.abs(np.float32(half) * inverse)
     return middle - reach, middle + reach
 
@@ -98,7 +100,7 @@ def _slab(origin: np.ndarray | float, direction_P: np.ndarray, half: float) -> t
 def _round(solid: Solid, origin: Triple, direction_3P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Entry and exit of a ball, or of an endless upright cylinder."""
     axes = (0, 1, 2) if solid.shape == "ball" else (0, 2)
-    a = sum(direction_3P[i] * direction_3P[i] for i in axes)
+    a = sum(direction_3P[i] * direction_3P[i] for i in axes) + TINY
     b = sum(origin[i] * direction_3P[i] for i in axes)
     c = sum(origin[i] * origin[i] for i in axes) - solid.half[0] ** 2
     inside = b * b - a * c

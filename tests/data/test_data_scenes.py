@@ -79,6 +79,13 @@ def test_solids_behind_the_camera_are_not_seen() -> None:
     assert np.isinf(entry(behind, (2.0, -1.5, 1.0), rays)).all()
 
 
+def test_rays_parallel_to_a_surface_raise_no_warning() -> None:
+    level = np.array([[0, 0, 1], [0, 1, 0]], np.float32).T
+    with np.errstate(divide="raise", invalid="raise"):
+        assert entry(solid("box", BOX, (0.4, 0.3, 0.6)), (2.0, -1.5, 1.0), level)[0] == pytest.approx(2.4)
+        assert entry(solid("cylinder", CYLINDER, (0.4, 0.3, 0.4)), (2.0, -2.5, 4.0), level)[1] == pytest.approx(0.7)
+
+
 def test_turning() -> None:
     ahead = np.array([0, 0, 1.0])
     assert np.allclose(turning(math.pi / 2, 0, 0) @ ahead, [1, 0, 0], atol=1e-6)
