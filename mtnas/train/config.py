@@ -144,7 +144,7 @@ class FinetuneConfig(FitConfig):
     """Linear warm-up before the cosine."""
 
     def where(self, name: str) -> str:
-        return f"prune.finetune.{name}"
+        return f"finetune.{name}"
 
 
 def _require(sound: bool, expected: str, received: object, where: str, cure: str = "") -> None:

@@ -1,7 +1,7 @@
 """The engine of every training: steps, schedule, checkpoints, curves, resuming.
 
 Everything random in a step follows from the seed and the step's number, so a checkpoint holds no generator states, and
-a run that was killed and started again ends with the same bits as one that was not (on the same CPU and thread count).
+a run that was killed and started again ends with the same bits as one that was not (on the same kind of CPU).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Fitter:
         try:
             first = self._begin()
             self.clock = Clock(before=self.clock.before)
-            with self.job.progress.task(self.job.title, self.total, first) as bar:
+            with self.mode.threaded(), self.job.progress.task(self.job.title, self.total, first) as bar:
                 for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
                     losses = self._step(step, batch)
                     shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
@@ -161,29 +161,41 @@ class Fitter:
         if checkpoint is not None:
             self._restore(checkpoint)
             return checkpoint.step
-        candidates = modes(self.config) if self.total else [self.mode]
-        with self.job.progress.task(f"{self.job.title}: trying {len(candidates)} modes", len(candidates)) as bar:
-            self.mode, self.trials = fastest(candidates, lambda mode: self._trial(mode, bar))
+        if self.total:
+            self._choose_mode()
         self.mode.lay_out(self.module)
         self.curves.rewind(0, self.curves.state())
-        if self.trials:
-            self.job.progress.note(f"{self.job.title}: {self.mode} is the fastest of {len(self.trials)} modes tried")
         self._save(0)
         return 0
 
-    def _trial(self, mode: Mode, bar: Task) -> float:
-        """Seconds of a real step in this mode, without changing any state."""
+    def _choose_mode(self) -> None:
+        """Arithmetic first, on a few images and one thread; then one thread or all, on whole batches."""
+        threads = torch.get_num_threads()
+        candidates = modes(self.config, threads if self.device.type == "cuda" else 1)
+        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + 2) as bar:
+            self.mode, self.trials = fastest(candidates, lambda mode: self._trial(mode, bar, images=8))
+            if self.mode.threads < threads:
+                candidates = [self.mode, replace(self.mode, threads=threads)]
+                self.mode, more = fastest(candidates, lambda mode: self._trial(mode, bar))
+                self.trials |= more
+        if self.trials:
+            self.job.progress.note(f"{self.job.title}: fastest as {self.mode}, {self.mode.threads} thread(s)")
+
+    def _trial(self, mode: Mode, bar: Task, images: int | None = None) -> float:
+        """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
         kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
         mode.lay_out(self.module)
-        batch, took = self.batches.at(0), list[float]()
-        while len(took) < 2 or (len(took) < 4 and sum(took) < 1.0):
-            started = time.perf_counter()
-            self._gradients(0, batch, mode)
-            took.append(time.perf_counter() - started)
-            self.optimizer.zero_grad(set_to_none=True)
+        took = list[float]()
+        with mode.threaded():
+            for image_BCHW, targets in self.batches.stream(0, min(3, self.total)):
+                batch = image_BCHW[:images], {name: target[:images] for name, target in targets.items()}
+                started = time.perf_counter()
+                self._gradients(0, batch, mode)
+                took.append(time.perf_counter() - started)
+                self.optimizer.zero_grad(set_to_none=True)
         self._load_module(kept)
         bar.advance(1, mode=str(mode))
-        return min(took[1:])
+        return min(took)
 
     def _finish(self) -> FitResult:
         digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
@@ -194,7 +206,7 @@ class Fitter:
             seconds=round(self.clock.seconds(), 3),
             mode=str(self.mode),
             trials=self.trials,
-            threads=torch.get_num_threads(),
+            threads=self.mode.threads,
             losses=self.curves.last(),
             weights=WEIGHTS,
             weights_hash=digest,
@@ -229,7 +241,6 @@ class Fitter:
             "trials": self.trials,
             "curves": self.curves.state(),
             "seconds": self.clock.seconds(),
-            "threads": torch.get_num_threads(),
         }
         save_checkpoint(self.job.out / CHECKPOINT, Checkpoint(step, facts, tensors), self.identity)
         self.clock.saved = time.monotonic()
@@ -243,11 +254,6 @@ class Fitter:
         load_optimizer_state(self.optimizer, self._names(), part(checkpoint.tensors, "optimizer/"))
         self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])
-        if facts["threads"] != torch.get_num_threads():
-            self.job.progress.note(
-                f"{self.job.title}: continued with {torch.get_num_threads()} threads instead of {facts['threads']}; "
-                "sums are rounded differently from here"
-            )
 
     def _load_module(self, state: Mapping[str, Tensor]) -> None:
         """Copy values into the module's tensors, keeping their memory layout."""

@@ -1,9 +1,13 @@
-"""How the arithmetic runs: float32 or bfloat16 autocast, contiguous or channels-last; tried out, not assumed."""
+"""How the arithmetic runs: float32 or bfloat16 autocast, contiguous or channels-last, one thread or all.
+
+Tried out, not assumed: which one is fastest depends on the CPU, on the network, and on what else the machine does
+(two threads on two busy cores were seen to take five times as long as one).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +22,17 @@ GAIN = 1.1
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to run the arithmetic."""
+    """One way to run the arithmetic.
+
+    Args:
+        precision: `float32` or `bfloat16`.
+        channels_last: the layout of images and weights.
+        threads: of one operator; part of the mode, since sums over threads are rounded differently.
+    """
 
     precision: str
     channels_last: bool
+    threads: int = 1
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context of forward passes; gradients and weights stay float32."""
@@ -38,15 +49,25 @@ class Mode:
     def image(self, image_BCHW: Tensor, device: torch.device) -> Tensor:
         return image_BCHW.to(device, memory_format=self.layout)
 
+    @contextmanager
+    def threaded(self) -> Iterator[None]:
+        """Inside, torch uses this many threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
     def __str__(self) -> str:
         return f"{self.precision}, {'channels_last' if self.channels_last else 'contiguous'}"
 
 
-def modes(config: FitConfig) -> list[Mode]:
+def modes(config: FitConfig, threads: int = 1) -> list[Mode]:
     """The modes the settings allow, plainest first."""
     precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
     layouts = {"auto": [False, True], "always": [True], "never": [False]}[config.channels_last]
-    return [Mode(precision, layout) for precision in precisions for layout in layouts]
+    return [Mode(precision, layout, threads) for precision in precisions for layout in layouts]
 
 
 def fastest(candidates: list[Mode], seconds: Callable[[Mode], float]) -> tuple[Mode, dict[str, float]]:
@@ -63,4 +84,4 @@ def fastest(candidates: list[Mode], seconds: Callable[[Mode], float]) -> tuple[M
     for mode in candidates[1:]:
         if trials[mode] * GAIN < trials[best]:
             best = mode
-    return best, {str(mode): round(took, 6) for mode, took in trials.items()}
+    return best, {f"{mode}, {mode.threads} thread(s)": round(took, 6) for mode, took in trials.items()}

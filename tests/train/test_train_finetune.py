@@ -130,12 +130,12 @@ def test_trials_are_recorded_and_leave_no_trace(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     _, result = run(tmp_path, model=model, epochs=1, precision="auto", channels_last="auto")
     assert set(result.trials) == {
-        "float32, contiguous",
-        "float32, channels_last",
-        "bfloat16, contiguous",
-        "bfloat16, channels_last",
+        "float32, contiguous, 1 thread(s)",
+        "float32, channels_last, 1 thread(s)",
+        "bfloat16, contiguous, 1 thread(s)",
+        "bfloat16, channels_last, 1 thread(s)",
     }
-    assert result.mode in result.trials
+    assert f"{result.mode}, {result.threads} thread(s)" in result.trials
     start = load_start(tmp_path, before)
     assert same(start, before)
 
@@ -158,6 +158,17 @@ def load_start(folder: Path, like: dict[str, torch.Tensor]) -> dict[str, torch.T
     return {name: stored[f"module/{name}"] for name in like}
 
 
+def test_thread_counts_are_tried_and_put_back(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        _, result = run(tmp_path, epochs=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert set(result.trials) == {"float32, contiguous, 1 thread(s)", "float32, contiguous, 2 thread(s)"}
+    assert result.threads in (1, 2)
+
+
 def test_mode_of_a_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resumed run must not try again: the other mode might win this time."""
     settings = {"precision": "auto", "channels_last": "auto", "checkpoint_seconds": 0.0}
@@ -165,7 +176,7 @@ def test_mode_of_a_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         finetune(toy_net(), toy_tasks(), ToySplit(), config, tmp_path, teacher=None, seed=0, progress=Stop(3))
 
-    def forbidden(self: Fitter, mode: object, bar: object) -> float:
+    def forbidden(self: Fitter, mode: object, bar: object, images: int | None = None) -> float:
         raise AssertionError("tried again")
 
     monkeypatch.setattr(Fitter, "_trial", forbidden)
