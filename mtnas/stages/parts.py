@@ -16,6 +16,7 @@ from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.job.schema import Job, TaskConfig
 from mtnas.space.rules import read_rules
 from mtnas.tasks.base import Task, TaskSpec, make_task
+from mtnas.tasks.table import DEFAULT_WEIGHTS
 from mtnas.train.build import build_model, check_outputs
 
 
@@ -32,8 +33,8 @@ def make_tasks(job: Job, info: DataInfo) -> dict[str, Task]:
                 cure=nearest(config.name, info.targets),
             )
         target = info.targets[config.name]
-        weight = {} if config.weight is None else {"weight": config.weight}
-        spec = TaskSpec(config.name, target.type, target.channels, class_names=tuple(target.class_names), **weight)
+        weight = DEFAULT_WEIGHTS[target.type] if config.weight is None else config.weight
+        spec = TaskSpec(config.name, target.type, target.channels, weight, tuple(target.class_names))
         tasks[config.name] = make_task(spec)
     return tasks
 
