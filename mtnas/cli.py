@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> None:
     # Random sub-networks meet thousands of convolution shapes; oneDNN's default of 1,024 cached kernels makes it
     # compile them again and again, which slows training many times over. Read when torch runs its first convolution.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    # A scheduler's polite end is an interruption like any other: recorded, resumable, exit code 130.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(guarded(lambda: app(standalone_mode=False)))
 
 

@@ -92,4 +92,4 @@ class ConsoleProgress:
         return RichTask(bars, title, total, done)
 
     def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -9,18 +9,20 @@ is skipped when everything it depends on hashes the same.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mtnas import __version__
-from mtnas.base.errors import MtnasError, UserError
-from mtnas.base.files import content_hash, write_json, write_text
+from mtnas.base.errors import BudgetMissed, ExitCode, InternalError, MtnasError, UserError
+from mtnas.base.files import STORAGE_CURES, storage_error, write_json, write_text
 from mtnas.base.machine import fingerprint
 from mtnas.base.tables import check_name, lookup
 from mtnas.job.read import resolved_yaml
-from mtnas.job.stages import BEFORE, stage_inputs
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
+from mtnas.stages.inputs import inputs_hash
+from mtnas.stages.preflight import preflight
 
 STAGES: dict[str, str] = {
     "space": "mtnas.stages.space:run",
@@ -38,40 +40,38 @@ STAGES: dict[str, str] = {
 def run_flow(context: RunContext, until: str = "report") -> None:
     """Run every stage up to `until`, skipping what is done; the folder is held meanwhile."""
     check_name(until, STAGES, "stage")
-    run = context.run
-    with run.locked():
+    names = tuple(STAGES)[: tuple(STAGES).index(until) + 1]
+    preflight(context.job, names)
+    with context.run.locked():
         _announce(context)
         name = "job"
         try:
-            for name in STAGES:
+            for name in names:
                 _run_stage(context, name)
                 if name == "space":
                     check_saved_budget(context)
-                if name == until:
-                    break
-        except (MtnasError, KeyboardInterrupt) as error:
+            _conclude(context, until)
+        except OSError as error:
+            if error.errno not in STORAGE_CURES:
+                _record_failure(context, name, error)
+                raise
+            known = storage_error(error, Path(error.filename or context.run.path))
+            _record_failure(context, name, known)
+            raise known from error
+        except BaseException as error:
             _record_failure(context, name, error)
             raise
-        if until == "report":
-            write_json(run.path / "DONE", {"schema": "done/1", "mtnas": __version__, "time": time.time()})
 
 
 def _run_stage(context: RunContext, name: str) -> None:
     """Run one stage, or skip it when nothing that it depends on has changed."""
     run = context.run
-    inputs = content_hash(
-        {
-            "stage": name,
-            "mtnas": __version__,
-            "job": stage_inputs(context.job, name),
-            "data": "" if name in {"space", "profile"} else context.data_fingerprint,
-            "before": {earlier: run.result_hash(earlier) for earlier in BEFORE[name]},
-        }
-    )
+    inputs = inputs_hash(context, name)
     if run.finished(name, inputs):
         run.event(name, "skip")
         context.progress.note(f"{name}: unchanged, skipped")
         return
+    (run.path / "DONE").unlink(missing_ok=True)
     folder = run.begin(name, inputs)
     run.event(name, "start")
     context.progress.note(f"{name} ...")
@@ -83,12 +83,31 @@ def _run_stage(context: RunContext, name: str) -> None:
 
 
 def _announce(context: RunContext) -> None:
-    """Write what is about to run, and clear the last outcome."""
+    """Write what is about to run, and clear the last failure."""
     path: Path = context.run.path
     write_text(path / "job.resolved.yaml", resolved_yaml(context.job))
     write_json(path / "machine.json", {"schema": "machine/1", "mtnas": __version__, **fingerprint()})
-    for stale in ("DONE", "FAILED.json"):
-        (path / stale).unlink(missing_ok=True)
+    (path / "FAILED.json").unlink(missing_ok=True)
+
+
+def _conclude(context: RunContext, until: str) -> None:
+    """Leave DONE, or FAILED.json when the delivered file does not keep the budget; then the file is judged again by
+    the next command, since a certificate is also a matter of how quiet the machine was."""
+    run = context.run
+    if until not in {"verify", "report"}:
+        return
+    certificate = run.result("verify", "certificate.json")
+    if not certificate["met"]:
+        run.reopen("verify")
+        missed = BudgetMissed(
+            "a delivered file that keeps the budget",
+            received=certificate["text"],
+            where=str(run.stage("verify") / "certificate.json"),
+            cure="certify again on a quieter machine (the same command), or give the budget more room",
+        )
+        _record_failure(context, "verify", missed)
+    elif until == "report" and not (run.path / "DONE").exists():
+        write_json(run.path / "DONE", {"schema": "done/1", "mtnas": __version__, "time": time.time()})
 
 
 def _record_failure(context: RunContext, stage: str, error: BaseException) -> None:
@@ -99,11 +118,16 @@ def _record_failure(context: RunContext, stage: str, error: BaseException) -> No
         "kind": type(error).__name__,
         "message": str(error) or "interrupted",
         "cure": error.cure if isinstance(error, UserError) else "",
-        "exit_code": int(error.exit_code) if isinstance(error, MtnasError) else 130,
-        "resume": "run the same command again",
+        "exit_code": _exit_code(error),
+        "resume": f"{'mend the cause, then ' if isinstance(error, UserError) else ''}run the same command again",
     }
-    try:
+    with suppress(MtnasError, OSError):
+        (context.run.path / "DONE").unlink(missing_ok=True)
         write_json(context.run.path / "FAILED.json", record)
         context.run.event(stage, "fail", text=str(record["message"]))
-    except MtnasError:
-        return
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, MtnasError):
+        return int(error.exit_code)
+    return int(ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else InternalError.exit_code)

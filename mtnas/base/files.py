@@ -13,6 +13,17 @@ from typing import Any
 
 from mtnas.base.errors import CheckpointError, StorageError
 
+#: write errors that the user can mend, and how
+STORAGE_CURES: dict[int, str] = {
+    errno.ENOSPC: "free some space or choose another folder with --out; the same command resumes",
+    errno.EDQUOT: "free some of your quota or choose another folder with --out; the same command resumes",
+    errno.EROFS: "choose a folder that can be written, with --out",
+    errno.EACCES: "choose a folder that can be written, with --out",
+    errno.EPERM: "choose a folder that can be written, with --out",
+    errno.ENOTDIR: "choose a folder with --out; a file is in the way",
+    errno.EEXIST: "choose a folder with --out; a file is in the way",
+}
+
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values, equal text."""
@@ -32,16 +43,7 @@ def file_hash(path: Path) -> str:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """The user's version of a write error: full disk, read-only folder, missing rights."""
-    cures = {
-        errno.ENOSPC: "free some space or choose another folder with --out; the same command resumes",
-        errno.EDQUOT: "free some of your quota or choose another folder with --out; the same command resumes",
-        errno.EROFS: "choose a folder that can be written, with --out",
-        errno.EACCES: "choose a folder that can be written, with --out",
-        errno.EPERM: "choose a folder that can be written, with --out",
-        errno.ENOTDIR: "choose a folder with --out; a file is in the way",
-        errno.EEXIST: "choose a folder with --out; a file is in the way",
-    }
-    cure = cures.get(error.errno or 0, "check the folder; the same command resumes")
+    cure = STORAGE_CURES.get(error.errno or 0, "check the folder; the same command resumes")
     return StorageError(
         "a folder that can be written", received=error.strerror or str(error), where=str(path), cure=cure
     )

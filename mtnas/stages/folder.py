@@ -1,8 +1,9 @@
 """The folder of a run: one writer at a time, stages that know their inputs, nothing overwritten.
 
 A stage folder starts with `inputs.json` (the hash of everything the stage depends on) and ends with `stage.json` (the
-same hash and the hash of its result). Equal hashes: finished stages are skipped, unfinished ones continue. Another
-hash: the folder is set aside under a new name, never mixed and never deleted.
+same hash, the hash of its result, and the hashes of its files). Equal hashes: finished stages are skipped, unfinished
+ones continue. Another hash: the folder is set aside under a new name, never mixed and never deleted. A file that was
+changed after its stage had finished is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtnas.base.errors import StorageError
-from mtnas.base.files import content_hash, make_folder, read_json, storage_error, write_json
+from mtnas.base.errors import CheckpointError, StorageError
+from mtnas.base.files import content_hash, file_hash, make_folder, read_json, storage_error, write_json
 from mtnas.base.journal import Journal
 
 FOLDERS: dict[str, str] = {
@@ -30,6 +31,8 @@ FOLDERS: dict[str, str] = {
     "verify": "8-verify",
     "report": "report",
 }
+#: what later stages never read: bookkeeping, and checkpoints, which carry their own hash
+_UNWATCHED = frozenset({"inputs.json", "stage.json", "checkpoint.safetensors"})
 
 
 class RunFolder:
@@ -69,18 +72,40 @@ class RunFolder:
                     where=str(self.path),
                     cure="wait for it, or choose another folder with --out",
                 ) from error
-            stream.seek(0)
-            stream.truncate()
-            stream.write(str(os.getpid()))
-            stream.flush()
+            try:
+                stream.seek(0)
+                stream.truncate()
+                stream.write(str(os.getpid()))
+                stream.flush()
+            except OSError as error:
+                raise storage_error(error, lock) from error
             yield
 
     # --- stages -----------------------------------------------------------------------------------------------
 
     def finished(self, name: str, inputs: str) -> bool:
-        """Whether this stage has already finished with exactly these inputs."""
+        """Whether this stage has already finished with exactly these inputs, and its files are as it left them."""
         path = self.stage(name) / "stage.json"
-        return path.exists() and read_json(path, schema="stage/1")["inputs"] == inputs
+        if not path.exists():
+            return False
+        record = read_json(path, schema="stage/1")
+        if record["inputs"] != inputs:
+            return False
+        self._check_files(name, record.get("files", {}))
+        return True
+
+    def _check_files(self, name: str, expected: dict[str, str]) -> None:
+        folder = self.stage(name)
+        for file, digest in expected.items():
+            path = folder / file
+            if not path.is_file() or file_hash(path) != digest:
+                raise CheckpointError(
+                    f"the file as the stage {name} wrote it",
+                    received="a changed file" if path.exists() else "no file",
+                    where=str(path),
+                    cure=f"restore it, or delete {folder / 'stage.json'}: the same command then makes it again "
+                    "from what the stage has kept",
+                )
 
     def begin(self, name: str, inputs: str) -> Path:
         """The stage's folder, ready to start or to continue."""
@@ -90,13 +115,19 @@ class RunFolder:
         if not ours and folder.exists() and any(folder.iterdir()):
             self._set_aside(name)
         make_folder(folder)
+        for leftover in folder.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         write_json(marker, {"schema": "inputs/1", "inputs": inputs})
         return folder
 
     def finish(self, name: str, inputs: str, result: Any, seconds: float) -> None:
         """Mark the stage as done; `result` is whatever later stages depend on."""
         record = {"schema": "stage/1", "inputs": inputs, "result": content_hash(result), "seconds": round(seconds, 3)}
-        write_json(self.stage(name) / "stage.json", record)
+        write_json(self.stage(name) / "stage.json", {**record, "files": _hashes(self.stage(name))})
+
+    def reopen(self, name: str) -> None:
+        """The next command does this stage again, in the same folder."""
+        (self.stage(name) / "stage.json").unlink(missing_ok=True)
 
     def result_hash(self, name: str) -> str:
         return str(read_json(self.stage(name) / "stage.json", schema="stage/1")["result"])
@@ -111,3 +142,10 @@ class RunFolder:
         except OSError as error:
             raise storage_error(error, folder) from error
         self.event(name, "set-aside", text=f"made from other inputs; kept as {target.name}")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hash of every file that a stage leaves to later ones."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    kept = [path for path in files if path.name not in _UNWATCHED and not path.name.startswith(".")]
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in kept}

@@ -60,9 +60,17 @@ def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
     from mtnas.job.read import read_job
     from mtnas.space.arch import Arch
     from mtnas.stages.context import RunContext
+    from mtnas.stages.inputs import inputs_hash
     from mtnas.stages.network import Network
 
     context = RunContext(read_job(path / "job.resolved.yaml"), path)
+    if not context.run.finished("search", inputs_hash(context, "search")):
+        raise JobError(
+            "a search that belongs to the job in this folder",
+            received="a job that was changed since",
+            where=str(path),
+            cure="finish the run with the changed job, or run the old job again, then pick",
+        )
     elastic = context.trained
     network = Network.of_elastic("picked", elastic.selection(Arch.from_json(arch)), elastic)
     return write_onnx(network.onnx(context.graph), target)

@@ -12,10 +12,13 @@ from mtnas.job.schema import Job
 from mtnas.stages import space
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
+from mtnas.stages.folder import FOLDERS
+from mtnas.stages.preflight import preflight
 
 
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     """Space size, what will be run, and whether the smallest network keeps the limits."""
+    preflight(job, tuple(FOLDERS))
     with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
         context = RunContext(job, Path(scratch), progress)
         sizes = context.dataset.info.sizes

@@ -11,6 +11,7 @@ import torch
 
 from mtnas.base.files import write_json
 from mtnas.base.groups import Selection
+from mtnas.base.journal import Journal
 from mtnas.base.quantity import Counted
 from mtnas.base.seeds import generator
 from mtnas.stages.context import RunContext
@@ -27,7 +28,8 @@ _PICTURES = 4
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `verify.json`, `certificate.json` and `pictures/`; a missed budget is written, and told by the caller."""
+    """Write `verify.json`, `certificate.json` (every attempt in `certificates.jsonl`) and `pictures/`; a missed budget
+    is told by the caller."""
     networks = _networks(context)
     models = {name: network.onnx(context.graph).SerializeToString() for name, network in networks.items()}
     quantized = context.run.stage("quantize") / "int8.onnx"
@@ -48,6 +50,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     }
     write_json(folder / "verify.json", record)
     write_json(folder / "certificate.json", certificate.to_json())
+    Journal(folder / "certificates.jsonl").append(certificate.to_json())
     result.require()
     return {"passed": result.passed, "met": certificate.met, "model": result.model_sha256}
 

@@ -1,0 +1,21 @@
+"""What a stage depends on, as one hash: its part of the job, the data, the code's version, earlier results."""
+
+from __future__ import annotations
+
+from mtnas import __version__
+from mtnas.base.files import content_hash
+from mtnas.job.stages import BEFORE, stage_inputs
+from mtnas.stages.context import RunContext
+
+
+def inputs_hash(context: RunContext, stage: str) -> str:
+    """Equal hashes: the stage would do the same work again. The stages before it must be finished."""
+    return content_hash(
+        {
+            "stage": stage,
+            "mtnas": __version__,
+            "job": stage_inputs(context.job, stage),
+            "data": "" if stage in {"space", "profile"} else context.data_fingerprint,
+            "before": {earlier: context.run.result_hash(earlier) for earlier in BEFORE[stage]},
+        }
+    )

@@ -1,0 +1,59 @@
+"""What would make a run fail late, looked at before it starts: devices, names, packages of the stages to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mtnas.base.errors import DeviceMissing
+from mtnas.base.optional import require
+from mtnas.base.tables import check_name
+from mtnas.job.schema import Job
+from mtnas.measure.devices import matching_device
+from mtnas.prune.criteria.table import CRITERIA
+from mtnas.search.strategies.table import EXTRAS
+
+
+def preflight(job: Job, stages: tuple[str, ...]) -> None:
+    """Raise now what one of these stages would raise after hours."""
+    for stage in stages:
+        if stage in CHECKS:
+            CHECKS[stage](job)
+
+
+def _device(job: Job) -> None:
+    """The device is known, fits the job, and can tell every cost that the budget limits."""
+    device = matching_device(job.device)
+    for limit in job.budget.limits:
+        if limit.name not in device.limits:
+            raise DeviceMissing(
+                f"a device that can measure {limit.name}",
+                received=f"{device.name} has {', '.join(device.limits)}",
+                where=f"budget.{limit.name}",
+                cure="remove this limit, or describe a device that has such a counter",
+            )
+
+
+def _strategy(job: Job) -> None:
+    package = EXTRAS.get(job.search.strategy)
+    if package:
+        require(package, extra=package, why=f"search.strategy: {job.search.strategy}")
+
+
+def _criterion(job: Job) -> None:
+    check_name(job.prune.criterion, CRITERIA, "criterion", "prune.criterion")
+
+
+def _companions(job: Job) -> None:
+    """The packages behind the files for other runtimes."""
+    if job.export.openvino:
+        require("openvino", extra="openvino", why="export.openvino")
+    if job.export.tensorrt.enabled:
+        require("tensorrt", extra="tensorrt", why="export.tensorrt")
+
+
+CHECKS: dict[str, Callable[[Job], None]] = {
+    "space": _device,
+    "search": _strategy,
+    "prune": _criterion,
+    "export": _companions,
+}
