@@ -13,7 +13,7 @@ from mtnas.job.schema import Job, TaskConfig
 #: targets of each data set, so that a job can be checked without reading an image
 TARGETS: dict[str, tuple[str, ...]] = {
     "scenes": ("segmentation", "depth", "normals", "edges", "presence", "room"),
-    "nyuv2": ("segmentation", "depth", "normals", "edges"),
+    "nyuv2": ("segmentation", "depth", "normals", "edges", "presence"),
 }
 
 
