@@ -16,7 +16,9 @@ from typing import Any
 from mtnas.base.errors import UserError
 from mtnas.base.files import read_json, write_text
 from tools.bench.record import SCHEMA, Claim, Column
+from tools.bench.table import EXPECTED
 
+NOT_YET = "Not measured yet."
 _MARK = re.compile(r"(<!-- (table|claims):(\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -49,16 +51,20 @@ def caption(record: Mapping[str, Any]) -> str:
     """Where the numbers come from, in one line."""
     cpu, versions = record["machine"]["cpu"], record["versions"]
     tools = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime") if name in versions)
-    command = f"`python -m tools.bench {record['name']}{' --quick' if record['quick'] else ''}`"
+    benchmark = record.get("benchmark", record["name"])
+    named = f" --run … --name {record['name']}" if benchmark != record["name"] else ""
+    command = f"`python -m tools.bench {benchmark}{named}{' --quick' if record['quick'] else ''}`"
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     note = f" {record['note']}" if record.get("note") else ""
     return f"{command} on {cpu['model']}, {cpu['cores']} cores; {tools}; seeds {seeds}.{note}"
 
 
 def render(text: str, results: Path) -> str:
-    """A page with all its marked tables made anew."""
+    """A page with all its marked tables made anew; where an expected result is missing, it says so or stays empty."""
 
     def replaced(match: re.Match[str]) -> str:
+        if match[3] in EXPECTED and not (results / f"{match[3]}.json").exists():
+            return match[0] if not match[4].strip() else f"{match[1]}{NOT_YET}\n{match[5]}"
         record = read_json(results / f"{match[3]}.json", schema=SCHEMA)
         body = rows_table(record) if match[2] == "table" else claims_table(record)
         return f"{match[1]}{body}\n{match[5]}"

@@ -41,6 +41,12 @@ def test_a_claim_is_met_by_its_whole_interval_only() -> None:
     assert Claim.of("x", [0.5, 1.0, 1.4], "at most", 1).met is False
 
 
+def test_a_gain_must_be_more_than_nothing() -> None:
+    assert Claim.of("x", [0.0, 0.0, 0.0], "more than", 0).met is False
+    assert Claim.of("x", [1.0, 1.1, 1.2], "more than", 0).met is True
+    assert Claim.of("x", [-1.0, 1.1, 5.2], "more than", 0).met is False
+
+
 def test_fewer_than_three_values_are_not_claimed() -> None:
     claim = Claim.of("x", [50.0, 60.0], "at least", 30)
     assert claim.met is None and claim.interval is None and claim.verdict == "not claimed"
@@ -74,6 +80,18 @@ def test_pages_hold_what_the_files_say(tmp_path: Path, capsys: pytest.CaptureFix
     assert "none.json" in capsys.readouterr().err
 
 
+def test_a_result_that_is_expected_may_be_missing(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("<!-- table:search_hv -->\n<!-- end -->\n")
+    assert tables.main(["--check", "--root", str(tmp_path)]) == 0
+    page.write_text("<!-- table:search_hv -->\n| a table without a file |\n<!-- end -->\n")
+    assert tables.main(["--root", str(tmp_path)]) == 0
+    assert "Not measured yet." in page.read_text()
+    write_result("search_hv", result(1.0, 1.1, 1.25), tmp_path / "docs" / "results", quick=False, seconds=1.0)
+    assert tables.main(["--root", str(tmp_path)]) == 0
+    assert "| n2 | 1.25 |" in page.read_text() and "Not measured yet." not in page.read_text()
+
+
 def test_every_benchmark_of_the_table_exists() -> None:
     for name in BENCHMARKS:
         assert callable(lookup(name, BENCHMARKS, "benchmark"))
@@ -82,6 +100,11 @@ def test_every_benchmark_of_the_table_exists() -> None:
 def test_a_misspelt_benchmark_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["grph_cut"]) == 2
     assert "did you mean 'graph_cut'?" in capsys.readouterr().err
+
+
+def test_result_files_have_names_that_pages_can_mark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["run_table", "--name", "../x"]) == 2
+    assert "--name" in capsys.readouterr().err
 
 
 def test_committed_results_and_pages_agree() -> None:

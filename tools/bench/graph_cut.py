@@ -25,7 +25,7 @@ from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.heads.make import make_head
 from mtnas.heads.model import MultiTaskNet
-from tools.bench.record import Claim, Column, Result
+from tools.bench.record import Claim, Column, Options, Result
 
 SEEDS = (0, 1, 2, 3, 4)
 REPEATS = 7
@@ -65,14 +65,14 @@ def networks(quick: bool) -> dict[str, Callable[[], nn.Module]]:
     return {**small, "resnet, 3 M": lambda: network("resnet", 64, (2, 2, 2, 1), 96)}
 
 
-def run(quick: bool) -> Result:
+def run(options: Options) -> Result:
     """Measure both ways for every network and seed."""
     torch.set_num_threads(1)
     image = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
     export(nn.Conv2d(3, 3, 1), image)  # the first export pays for imports
     rows: list[dict[str, Any]] = []
-    seeds = SEEDS[:3] if quick else SEEDS
-    for name, build in networks(quick).items():
+    seeds = SEEDS[:3] if options.quick else SEEDS
+    for name, build in networks(options.quick).items():
         elastic = make_elastic(build(), image)
         elastic.calibrate_with(lambda: [image])
         graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)

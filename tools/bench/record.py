@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,22 @@ from mtnas.base.machine import fingerprint
 
 SCHEMA = "bench/1"
 FEWEST = 3
-DIRECTIONS = ("at least", "at most")
+DIRECTIONS = ("at least", "at most", "more than")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a benchmark; each takes what concerns it.
+
+    Args:
+        quick: smaller and faster.
+        run: folder of an existing run.
+        seeds: how many seeds; the benchmark's own number when not given.
+    """
+
+    quick: bool = False
+    run: Path | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class Claim:
             return Claim(claim, target, mean, None, None, len(finite))
         half = float(stats.t.ppf(0.975, len(finite) - 1)) * statistics.stdev(finite) / math.sqrt(len(finite))
         low, high = mean - half, mean + half
-        met = low >= bound if direction == "at least" else high <= bound
+        met = {"at least": low >= bound, "at most": high <= bound, "more than": low > bound}[direction]
         return Claim(claim, target, mean, (low, high), met, len(finite))
 
     @property
@@ -81,31 +96,47 @@ class Column:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished benchmark."""
+    """A finished benchmark.
+
+    Args:
+        seeds: of the independent repetitions.
+        rows: one mapping a line of the table.
+        columns: what the table shows of the rows, in this order.
+        claims: judged sentences.
+        note: what a reader of the table has to know.
+        details: more for readers of the file; not in the table.
+        machine: where the numbers were measured, as `fingerprint`; this machine when not given.
+    """
 
     seeds: tuple[int, ...]
     rows: tuple[Mapping[str, Any], ...]
     columns: tuple[Column, ...]
     claims: tuple[Claim, ...]
     note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] | None = None
 
 
-def write_result(name: str, result: Result, folder: Path, *, quick: bool, seconds: float) -> Path:
-    """Write `NAME.json`; returns its path."""
-    machine = fingerprint()
+def write_result(
+    name: str, result: Result, folder: Path, *, quick: bool, seconds: float, benchmark: str | None = None
+) -> Path:
+    """Write `NAME.json`; returns its path. `benchmark` is the command's name where the file has another."""
+    machine = fingerprint() if result.machine is None else result.machine
     path = folder / f"{name}.json"
     record = {
         "schema": SCHEMA,
         "name": name,
+        "benchmark": benchmark or name,
         "quick": quick,
         "note": result.note,
         "seconds": round(seconds, 1),
-        "machine": {key: value for key, value in machine.items() if key != "versions"},
+        "machine": {key: value for key, value in machine.items() if key not in {"schema", "versions"}},
         "versions": machine["versions"],
         "seeds": list(result.seeds),
         "columns": [asdict(column) for column in result.columns],
         "rows": [dict(row) for row in result.rows],
         "claims": [asdict(claim) for claim in result.claims],
+        "details": dict(result.details),
     }
     write_json(path, record)
     return path

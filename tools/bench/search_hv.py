@@ -1,0 +1,154 @@
+"""NSGA-II's hypervolume against random search at equal evaluations, on a trained supernet; TPE beside them.
+
+Every line of every seed searches the same problem: the run's space, its tasks' primary metrics and latency as
+objectives, its budget and floors as constraints. Latency is predicted, never measured here, so that an arch has one
+outcome whoever proposes it. Gains are paired by seed.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtnas.base.errors import JobError
+from mtnas.base.seeds import derive_seed
+from mtnas.console import ConsoleProgress
+from mtnas.search.compare import compare
+from mtnas.search.config import SearchConfig
+from mtnas.search.front import hypervolume_history
+from mtnas.search.hypervolume import reference_point
+from mtnas.search.loop import search
+from mtnas.search.problem import Evaluate, Problem
+from mtnas.stages.context import RunContext
+from mtnas.stages.evaluate import Evaluator
+from tools.bench.evaluations import SharedEvaluations, evaluations_id, predicted_only
+from tools.bench.record import Claim, Column, Options, Result
+from tools.bench.runs import CACHE, trained_run
+
+OURS, RIVAL = "nsga2", "random"
+STRATEGIES = (OURS, RIVAL, "optuna_tpe")
+SEEDS, QUICK_SEEDS, QUICK_TRIALS = 5, 3, 24
+COLUMNS = (
+    Column("strategy", "strategy"),
+    Column("seed", "seed"),
+    Column("hypervolume", "hypervolume, % of the box", 3),
+    Column("gain_percent", "gain over random, %", 1),
+    Column("feasible", "feasible networks", 0),
+    Column("evaluations", "evaluations", 0),
+)
+
+Lines = dict[str, dict[int, list[float]]]
+"""Strategy -> seed -> hypervolume after each evaluation."""
+
+
+def run(options: Options) -> Result:
+    """Search with every strategy and seed; evaluations are shared and kept under `runs/bench/`."""
+    context = trained_run(options.run)
+    evaluator = Evaluator(context)
+    folder = CACHE / f"search_hv-{evaluations_id(context)}"
+    evaluate = SharedEvaluations(predicted_only(evaluator), folder / "evaluations.jsonl")
+    config = context.job.search
+    trials = min(QUICK_TRIALS, config.trials) if options.quick else config.trials
+    seeds = tuple(range(options.seeds or (QUICK_SEEDS if options.quick else SEEDS)))
+    race = Race(evaluator.problem, evaluate, trials, config.population)
+    rows = race.run(seeds, context)
+    return Result(seeds, rows, COLUMNS, claims(race.lines), note(race, context), details(race))
+
+
+class Race:
+    """Several strategies on one problem, from the same seeds and with the same number of evaluations."""
+
+    def __init__(self, problem: Problem, evaluate: Evaluate, trials: int, population: int) -> None:
+        self.problem = problem
+        self.evaluate = evaluate
+        self.trials = trials
+        self.population = population
+        space = problem.space
+        self.reference = reference_point(problem, [evaluate(space.largest), evaluate(space.smallest)])
+        self.box = self._box()
+        self.lines: Lines = {}
+
+    def run(self, seeds: Sequence[int], context: RunContext | None = None) -> tuple[dict[str, Any], ...]:
+        """All strategies and seeds; returns one row for each."""
+        progress = context.progress if context else ConsoleProgress()
+        found: list[dict[str, Any]] = []
+        for strategy in STRATEGIES:
+            for seed in seeds:
+                progress.note(f"{strategy}, seed {seed}")
+                found.append(self.line(strategy, seed))
+        for row in found:
+            rival = self.lines[RIVAL][row["seed"]][-1]
+            row["gain_percent"] = gain_percent(row["raw"], rival) if row["strategy"] != RIVAL else None
+            del row["raw"]
+        return tuple(found)
+
+    def line(self, strategy: str, seed: int) -> dict[str, Any]:
+        """One search. Its own journal is temporary: what is worth keeping, the evaluations, is kept already."""
+        config = SearchConfig(strategy=strategy, trials=self.trials, population=self.population)
+        with tempfile.TemporaryDirectory(prefix="mtnas-bench-") as scratch:
+            journal = Path(scratch) / "trials.jsonl"
+            trials = search(self.problem, self.evaluate, config, journal, seed=derive_seed(seed, "search_hv"))
+        history = hypervolume_history(self.problem, trials, self.reference)
+        self.lines.setdefault(strategy, {})[seed] = history
+        return {
+            "strategy": strategy,
+            "seed": seed,
+            "raw": history[-1],
+            "hypervolume": 100.0 * history[-1] / self.box,
+            "feasible": sum(trial.feasible for trial in trials),
+            "evaluations": len(trials),
+        }
+
+    def _box(self) -> float:
+        """Volume between the reference and the best of the extremes, or zero for latency: a scale, nothing else."""
+        space = self.problem.space
+        ends = [self.evaluate(arch).objectives for arch in (space.largest, space.smallest)]
+        sides = []
+        for objective in self.problem.objectives:
+            best = min(objective.loss(end[objective.name]) for end in ends)
+            side = objective.loss(self.reference[objective.name]) - (0.0 if objective.name == "latency_ms" else best)
+            sides.append(side)
+        if min(sides) <= 0:
+            raise JobError(
+                "a budget and floors that the extremes do not all break",
+                received=f"a reference point of {self.reference}",
+                where="search_hv",
+                cure="use a run with looser floors, or trained longer",
+            )
+        return math.prod(sides)
+
+
+def gain_percent(ours: float, rival: float) -> float | None:
+    """Relative gain; none where the rival found nothing."""
+    return 100.0 * (ours - rival) / rival if rival > 0 else None
+
+
+def claims(lines: Lines) -> tuple[Claim, ...]:
+    """Paired by seed. A seed whose random line found nothing has no relative gain and does not count."""
+    found = []
+    for strategy in (name for name in lines if name != RIVAL):
+        gains = [gain_percent(lines[strategy][seed][-1], lines[RIVAL][seed][-1]) for seed in lines[RIVAL]]
+        values = [gain for gain in gains if gain is not None]
+        found.append(Claim.of(f"hypervolume gained by {strategy} over random search, %", values, "more than", 0))
+    return tuple(found)
+
+
+def note(race: Race, context: RunContext) -> str:
+    """What the numbers mean."""
+    job, units = context.job, {objective.name: objective.unit for objective in race.problem.objectives}
+    point = ", ".join(f"{name} {value:.4g} {units[name]}".rstrip() for name, value in race.reference.items())
+    limits = "; ".join(str(constraint) for constraint in race.problem.constraints) or "none"
+    return (
+        f"Job {job.name}: {job.data.name}, {job.data.width}x{job.data.height}, trained {job.train.epochs} epochs, "
+        f"10^{race.problem.space.log10_size:.1f} networks. Latency is predicted, nothing is measured: equal networks "
+        f"get equal outcomes. Constraints: {limits}. Reference point: {point}. The box lies between it and the better "
+        f"of the largest and the smallest network, latency 0; points beyond the box may make more than 100 %."
+    )
+
+
+def details(race: Race) -> Mapping[str, Any]:
+    """Reference point, mean histories and paired gains with t intervals."""
+    return {"reference_point": race.reference, "population": race.population, "compare": compare(race.lines, RIVAL)}
