@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mtnas.base.errors import JobError
+from mtnas.base.tables import check_name
+from mtnas.prune.criteria.table import CRITERIA
+
+#: what a step has to show to stay
+ACCEPT = ("faster", "not_slower")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,7 @@ class PruneConfig:
     criterion: str = "taylor"
     #: A row of prune/criteria/table.py.
     step: int = 8
-    #: Units removed from one group in one step; the device's efficient channel step.
+    #: Units removed from one group in one step; the device's efficient channel step. Doubled where it shows no effect.
     min_units: int = 8
     #: No group is cut below this many units.
     images: int = 128
@@ -29,11 +34,15 @@ class PruneConfig:
     #: Give up after so many steps, accepted or not.
     refresh_steps: int = 4
     #: The importance is computed again after so many accepted steps.
+    accept: str = "faster"
+    #: A step stays when it is measurably faster, or already when it is not slower (limits other than latency).
 
     def __post_init__(self) -> None:
         for name in ("step", "min_units", "images", "batch_size", "max_steps", "refresh_steps"):
             if getattr(self, name) < 1:
                 raise JobError("a number of at least 1", received=str(getattr(self, name)), where=f"prune.{name}")
+        check_name(self.criterion, CRITERIA, "criterion", "prune.criterion")
+        check_name(self.accept, dict.fromkeys(ACCEPT), "rule", "prune.accept")
         if not 0.0 < self.target_ratio <= 1.0:
             raise JobError("a percent above 0% and up to 100%", received=self.target, where="prune.target", cure="90%")
 

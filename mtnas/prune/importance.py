@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from mtnas.base.errors import ModelError
 from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.tables import lookup
 from mtnas.elastic.model import ElasticModel
+from mtnas.prune.criteria.table import CRITERIA
 
 Importance = dict[str, np.ndarray]
 Losses = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
@@ -41,9 +44,7 @@ class ImportanceInput:
         return tuple(group for group in self.elastic.groups if group.elastic)
 
 
-def unit_sums(
-    group: ChannelGroup, values: Mapping[str, Tensor], roles: tuple[str, ...] = ("out", "norm")
-) -> np.ndarray:
+def unit_sums(group: ChannelGroup, values: Mapping[str, Tensor], roles: tuple[str, ...]) -> np.ndarray:
     """Sum `values` over all entries that belong to each unit, over the members with one of the roles: (U,).
 
     Args:
@@ -72,5 +73,25 @@ def zeros_like_units(groups: tuple[ChannelGroup, ...]) -> Importance:
     return {group.name: np.zeros(group.size) for group in groups}
 
 
-def all_finite(importance: Importance) -> bool:
-    return all(bool(np.isfinite(values).all()) for values in importance.values())
+def importance_of(criterion: str, given: ImportanceInput) -> Importance:
+    """The importance of every unit of every elastic group by a criterion of the table; larger = keep.
+
+    Raises:
+        JobError: no such criterion.
+        ModelError: weights or gradients are not finite.
+    """
+    found: Importance = lookup(criterion, CRITERIA, "criterion", "prune.criterion")(given)
+    for name, values_U in found.items():
+        if not np.isfinite(values_U).all():
+            raise ModelError(
+                "finite weights and gradients",
+                received=f"{criterion} importance of {name} is NaN or infinite",
+                where="prune",
+                cure="the trained weights hold NaN: train again with a lower lr",
+            )
+    return found
+
+
+def kept_units(group: ChannelGroup, selection: Selection) -> list[int]:
+    """The units of a group that a selection keeps."""
+    return list(selection.as_dict.get(group.name, range(group.size)))

@@ -1,78 +1,32 @@
 """Which units to remove, step by step, each step judged by a measurement on the device.
 
-A step removes the `step` least important units of one group. The group is the one with the least importance lost per
-millisecond won, where the gain is what the device's predictor expects. The step is kept only when the measurement says
-that the network did not get slower; otherwise it is undone and the group is left alone. Every judged step is in the
-journal before the next begins, so a plan that was killed continues where it stopped.
+A step removes the least important units of one group. The group is the one with the least importance lost per
+millisecond won, where the gain is what the device's predictor expects. A step stays only when the measurement shows
+that it won time. One that costs time is undone and its group left alone; one whose effect drowns in the noise is undone
+and tried again twice as large, so that noise is never counted as gain and every step is large enough to be seen.
+
+Ratios of single steps, multiplied, would drift: accepted ones err on the lucky side. So the network is compared with
+the start directly every few steps, and before the target counts as reached. Everything measured is in the journal
+before the next step begins; a plan that was killed continues where it stopped.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mtnas.base.errors import CheckpointError
 from mtnas.base.groups import ChannelGroup, Selection
-from mtnas.base.journal import Journal
 from mtnas.base.progress import Progress, Silent
 from mtnas.prune.config import PruneConfig
+from mtnas.prune.steps import Judgement, PlanJournal, PrunePlan, PruneStep
 
+__all__ = ["Judgement", "PrunePlan", "PruneStep", "PruneTools", "plan_pruning"]
 
-@dataclass(frozen=True)
-class Judgement:
-    """A measured comparison of two networks: `ratio` = after / before with its interval."""
-
-    latency_ms: float
-    ratio: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class PruneStep:
-    """One judged step."""
-
-    number: int
-    group: str
-    removed: tuple[int, ...]
-    importance: float
-    accepted: bool
-    judgement: Judgement
-
-    def to_json(self) -> dict[str, Any]:
-        judged = self.judgement
-        return {
-            "number": self.number,
-            "group": self.group,
-            "removed": list(self.removed),
-            "importance": self.importance,
-            "accepted": self.accepted,
-            "latency_ms": judged.latency_ms,
-            "ratio": judged.ratio,
-            "low": judged.low,
-            "high": judged.high,
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> PruneStep:
-        judgement = Judgement(data["latency_ms"], data["ratio"], data["low"], data["high"])
-        return PruneStep(
-            data["number"], data["group"], tuple(data["removed"]), data["importance"], data["accepted"], judgement
-        )
-
-
-@dataclass(frozen=True)
-class PrunePlan:
-    """The pruned selection and how it came about."""
-
-    selection: Selection
-    steps: tuple[PruneStep, ...]
-    reached: bool
-    stopped_because: str
+_SMALLEST, _SLOWER, _NO_GAIN, _FLOOR = "smallest", "slower", "no gain", "floor"
 
 
 @dataclass(frozen=True)
@@ -81,13 +35,17 @@ class PruneTools:
 
     Args:
         importance: selection -> group name -> importance_U over all units of the group.
-        predict_ms: selection -> expected latency.
+        predict_ms: selection -> expected latency; steers only, so any number that grows with it will do.
         judge: (before, after) -> measured comparison.
+        missed: selection -> the floor that it breaks, in words, or an empty text.
+        limits_kept: whether a selection keeps every limit other than latency.
     """
 
     importance: Callable[[Selection], Mapping[str, np.ndarray]]
     predict_ms: Callable[[Selection], float]
     judge: Callable[[Selection, Selection], Judgement]
+    missed: Callable[[Selection], str] | None = None
+    limits_kept: Callable[[Selection], bool] | None = None
 
 
 def plan_pruning(
@@ -98,33 +56,26 @@ def plan_pruning(
     journal_path: Path,
     progress: Progress | None = None,
 ) -> PrunePlan:
-    """Remove units until the measured latency is at most `config.target` of the start's.
+    """Remove units until the measured latency is at most `config.target` of the start's and other limits are kept.
 
     Args:
         groups: the model's groups.
         start: the network to prune.
-        tools: importance, prediction and measurement.
+        tools: importance, prediction, measurement, floors and other limits.
         config: target and step size.
-        journal_path: judged steps are written there and replayed from there.
+        journal_path: what was measured is written there and replayed from there.
         progress: shows one line per step.
+
+    Raises:
+        CheckpointError: the journal belongs to another plan.
     """
-    journal = Journal(journal_path)
-    past = _past_steps(journal, start, config)
-    state = _State({group.name: group for group in groups if group.elastic}, start)
+    plan = _Plan(groups, start, tools, config, PlanJournal(journal_path, start.compact(groups), config))
     with (progress or Silent()).task("prune", config.max_steps) as bar:
-        importance: Mapping[str, np.ndarray] = {}
-        fresh_at = -1
-        while len(state.steps) < config.max_steps and state.ratio > config.target_ratio:
-            if state.accepted // config.refresh_steps != fresh_at:
-                importance, fresh_at = tools.importance(state.selection), state.accepted // config.refresh_steps
-            candidate = state.cheapest(importance, tools.predict_ms, config)
-            if candidate is None:
-                return state.finish(False, "no group can shrink further")
-            step = _replayed(past, len(state.steps), candidate) or _judged(state, candidate, tools, journal)
-            state.take(step)
-            bar.advance(1, latency_ms=step.judgement.latency_ms, ratio=state.ratio)
-    reached = state.ratio <= config.target_ratio
-    return state.finish(reached, "target reached" if reached else f"{config.max_steps} steps were not enough")
+        while not plan.reached and len(plan.steps) < config.max_steps:
+            if not plan.advance():
+                return plan.finish(plan.exhausted())
+            bar.advance(1, latency_ms=plan.steps[-1].judgement.latency_ms, ratio=plan.ratio)
+    return plan.finish("target reached" if plan.reached else f"{config.max_steps} steps were not enough")
 
 
 @dataclass(frozen=True)
@@ -135,100 +86,152 @@ class _Candidate:
     after: Selection
 
 
-class _State:
+class _Plan:
     """The running network of a plan."""
 
-    def __init__(self, groups: Mapping[str, ChannelGroup], start: Selection) -> None:
+    def __init__(
+        self,
+        groups: Sequence[ChannelGroup],
+        start: Selection,
+        tools: PruneTools,
+        config: PruneConfig,
+        journal: PlanJournal,
+    ) -> None:
         kept = start.as_dict
-        self.groups = groups
-        self.kept = {name: kept.get(name, tuple(range(group.size))) for name, group in groups.items()}
-        self.blocked: set[str] = set()
+        self.groups = tuple(groups)
+        self.start, self.tools, self.config, self.journal = start.compact(groups), tools, config, journal
+        self.kept = {g.name: kept.get(g.name, tuple(range(g.size))) for g in groups if g.elastic}
+        self.size = dict.fromkeys(self.kept, config.step)
+        self.blocked: dict[str, str] = {}
         self.steps: list[PruneStep] = []
-        self.accepted = 0
+        self.accepted = self.compared = 0
         self.ratio = 1.0
+        self._judged_at, self._importance = self.selection, dict[str, np.ndarray]()
 
     @property
     def selection(self) -> Selection:
-        return Selection.of(self.kept).compact(list(self.groups.values()))
+        return Selection.of(self.kept).compact(self.groups)
 
-    def cheapest(
-        self, importance: Mapping[str, np.ndarray], predict_ms: Callable[[Selection], float], config: PruneConfig
-    ) -> _Candidate | None:
-        """The step with the least importance lost per expected millisecond won; None when nothing can shrink."""
-        now_ms = predict_ms(self.selection)
-        best: tuple[float, _Candidate] | None = None
-        for name in sorted(self.groups):
-            units = self.kept[name]
-            if name in self.blocked or len(units) - config.step < config.min_units:
+    @property
+    def reached(self) -> bool:
+        if self.ratio > self.config.target_ratio:
+            return False
+        return self.tools.limits_kept is None or self.tools.limits_kept(self.selection)
+
+    def advance(self) -> bool:
+        """Take the next step and judge it; False when there is none."""
+        step = self.journal.step(self.kept)
+        if step is None:
+            candidate = self._cheapest()
+            if candidate is None:
+                return False
+            step = self._judged(candidate)
+            self.journal.write_step(step)
+        self._take(step)
+        if self._comparison_due:
+            self._compare()
+        return True
+
+    def finish(self, reason: str) -> PrunePlan:
+        return PrunePlan(self.selection, tuple(self.steps), self.reached, reason, self.ratio)
+
+    # --- choosing -----------------------------------------------------------------------------------------------
+
+    def _cheapest(self) -> _Candidate | None:
+        """Least importance lost per expected millisecond won; groups without an expected gain come last."""
+        importance = self._fresh_importance()
+        now_ms = self.tools.predict_ms(self.selection)
+        ranked: list[tuple[bool, float, str, _Candidate]] = []
+        for name, units in self.kept.items():
+            if name in self.blocked or len(units) - self.size[name] < self.config.min_units:
                 continue
             values_U = importance[name]
             order = sorted(units, key=lambda unit: (values_U[unit], unit))
-            removed = tuple(sorted(order[: config.step]))
-            lost = float(values_U[list(removed)].sum())
-            after = self._without(name, removed)
-            gain_ms = now_ms - predict_ms(after)
-            if gain_ms <= 0.0:
-                continue
-            candidate = (lost / gain_ms, _Candidate(name, removed, lost, after))
-            if best is None or candidate[0] < best[0]:
-                best = candidate
-        return best[1] if best else None
+            removed = tuple(sorted(order[: self.size[name]]))
+            lost, after = float(values_U[list(removed)].sum()), self._without(name, removed)
+            gain_ms = now_ms - self.tools.predict_ms(after)
+            price = lost / gain_ms if gain_ms > 0 else lost
+            ranked.append((gain_ms <= 0, price, name, _Candidate(name, removed, lost, after)))
+        return min(ranked, key=lambda row: row[:3])[3] if ranked else None
 
-    def take(self, step: PruneStep) -> None:
-        self.steps.append(step)
-        if step.accepted:
-            gone = set(step.removed)
-            self.kept[step.group] = tuple(unit for unit in self.kept[step.group] if unit not in gone)
-            self.accepted += 1
-            self.ratio *= step.judgement.ratio
-        else:
-            self.blocked.add(step.group)
-
-    def finish(self, reached: bool, reason: str) -> PrunePlan:
-        return PrunePlan(self.selection, tuple(self.steps), reached, reason)
+    def _fresh_importance(self) -> Mapping[str, np.ndarray]:
+        """Computed on the network as it was after the last multiple of `refresh_steps` accepted steps."""
+        if not self._importance:
+            self._importance = dict(self.tools.importance(self._judged_at))
+        return self._importance
 
     def _without(self, name: str, removed: tuple[int, ...]) -> Selection:
-        gone = set(removed)
-        kept = {**self.kept, name: tuple(unit for unit in self.kept[name] if unit not in gone)}
-        return Selection.of(kept).compact(list(self.groups.values()))
+        return Selection.of({**self.kept, name: set(self.kept[name]) - set(removed)}).compact(self.groups)
 
+    # --- judging ------------------------------------------------------------------------------------------------
 
-def _judged(state: _State, candidate: _Candidate, tools: PruneTools, journal: Journal) -> PruneStep:
-    """Measure a candidate; refused when the whole interval lies above 1 or nothing was won at all."""
-    judgement = tools.judge(state.selection, candidate.after)
-    accepted = judgement.ratio < 1.0
-    step = PruneStep(len(state.steps), candidate.group, candidate.removed, candidate.importance, accepted, judgement)
-    journal.append(step.to_json())
-    return step
-
-
-def _past_steps(journal: Journal, start: Selection, config: PruneConfig) -> list[PruneStep]:
-    """Steps judged by an earlier run of the same plan; starts the journal when there is none."""
-    header = {"schema": "prune-journal/1", "start": start.to_json(), "step": config.step, "criterion": config.criterion}
-    records = journal.records()
-    if not records:
-        journal.append(header)
-        return []
-    if records[0] != header:
-        raise CheckpointError(
-            "the journal of this plan",
-            received="a journal of another start, step or criterion",
-            where=str(journal.path),
-            cure="use a new --out, or delete this file to plan again",
+    def _judged(self, candidate: _Candidate) -> PruneStep:
+        """Measure first, then ask for the floors: a step that wins nothing needs no score."""
+        judgement = self.tools.judge(self.selection, candidate.after)
+        accepted = judgement.faster or (self.config.accept == "not_slower" and not judgement.slower)
+        missed = self.tools.missed(candidate.after) if accepted and self.tools.missed else ""
+        return PruneStep(
+            len(self.steps),
+            candidate.group,
+            candidate.removed,
+            candidate.importance,
+            accepted and not missed,
+            judgement,
+            missed,
         )
-    return [PruneStep.from_json(record) for record in records[1:]]
 
+    def _take(self, step: PruneStep) -> None:
+        self.steps.append(step)
+        name = step.group
+        if not step.accepted:
+            self._refuse(step)
+            return
+        self.kept[name] = tuple(unit for unit in self.kept[name] if unit not in set(step.removed))
+        self.size[name] = self.config.step
+        self.accepted += 1
+        self.ratio *= step.judgement.ratio
+        if self.accepted % self.config.refresh_steps == 0:
+            self._judged_at, self._importance = self.selection, {}
 
-def _replayed(past: Sequence[PruneStep], number: int, candidate: _Candidate) -> PruneStep | None:
-    """The journal's step with this number; what it removed then stays removed."""
-    if number >= len(past):
-        return None
-    step = past[number]
-    if step.group != candidate.group or step.removed != candidate.removed:
-        raise CheckpointError(
-            f"step {number} to remove {candidate.group} {candidate.removed[:4]}",
-            received=f"{step.group} {step.removed[:4]}",
-            where="prune journal",
-            cure="weights or data changed since: use a new --out",
-        )
-    return step
+    def _refuse(self, step: PruneStep) -> None:
+        """Leave the group alone, unless a larger step could tell more than this one did."""
+        twice = 2 * len(step.removed)
+        if step.missed:
+            self.blocked[step.group] = _FLOOR
+        elif step.judgement.slower:
+            self.blocked[step.group] = _SLOWER
+        elif len(self.kept[step.group]) - twice < self.config.min_units:
+            self.blocked[step.group] = _NO_GAIN
+        else:
+            self.size[step.group] = twice
+
+    @property
+    def _comparison_due(self) -> bool:
+        """More than one step since the last comparison, and the target seems reached or the importance is renewed."""
+        if self.accepted - self.compared < 2 or not self.steps[-1].accepted:
+            return False
+        return self.ratio <= self.config.target_ratio or self.accepted % self.config.refresh_steps == 0
+
+    def _compare(self) -> None:
+        judgement = self.journal.check()
+        if judgement is None:
+            judgement = self.tools.judge(self.start, self.selection)
+            self.journal.write_check(judgement)
+        self.ratio, self.compared = judgement.ratio, self.accepted
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    def exhausted(self) -> str:
+        """Why no group can shrink further."""
+        if not self.kept:
+            return "no group may shrink: all are frozen"
+        reasons = Counter(self.blocked.get(name, _SMALLEST) for name in self.kept)
+        words = {
+            _SMALLEST: f"at the smallest width (a step of {self.config.step} would leave "
+            f"fewer than {self.config.min_units} units)",
+            _NO_GAIN: "without a gain that could be measured on this device",
+            _SLOWER: "slower when cut",
+            _FLOOR: "held by a floor",
+        }
+        told = "; ".join(f"{reasons[reason]} {text}" for reason, text in words.items() if reasons[reason])
+        return f"no group can shrink further: {told}"

@@ -11,7 +11,6 @@ import numpy as np
 
 from mtnas.base.files import file_hash, write_json
 from mtnas.base.groups import Selection
-from mtnas.base.tables import lookup
 from mtnas.prune.config import PruneConfig
 from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
 from mtnas.stages.context import RunContext
@@ -72,8 +71,7 @@ def _plan(context: RunContext, start: Selection, folder: Path) -> PrunePlan:
 
 def _importance(context: RunContext, config: PruneConfig, selection: Selection) -> Mapping[str, np.ndarray]:
     """The configured criterion, on images of the calibrate split."""
-    from mtnas.prune.criteria.table import CRITERIA
-    from mtnas.prune.importance import ImportanceInput
+    from mtnas.prune.importance import ImportanceInput, importance_of
 
     tasks = context.tasks
 
@@ -86,8 +84,7 @@ def _importance(context: RunContext, config: PruneConfig, selection: Selection) 
     given = ImportanceInput(
         context.trained, selection, losses, batches, dict(context.job.preference), context.seed("prune")
     )
-    importance: Mapping[str, np.ndarray] = lookup(config.criterion, CRITERIA, "criterion", "prune.criterion")(given)
-    return importance
+    return importance_of(config.criterion, given)
 
 
 def _judge(context: RunContext, before: Selection, after: Selection) -> Judgement:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mtnas.prune.importance import Importance, ImportanceInput, parameters, unit_sums
+from mtnas.prune.importance import Importance, ImportanceInput, kept_units, parameters, unit_sums
 
 
 def l1(given: ImportanceInput) -> Importance:
-    """Sum of absolute producing weights per unit, divided by the group's mean, so that groups are comparable."""
+    """Sum of absolute producing weights per unit, divided by the mean of the kept units: groups become comparable."""
     absolute = {name: tensor.abs() for name, tensor in parameters(given.elastic).items()}
     result: Importance = {}
     for group in given.elastic_groups:
-        raw_U = unit_sums(group, absolute)
-        result[group.name] = raw_U / max(float(raw_U.mean()), 1e-12)
+        raw_U = unit_sums(group, absolute, ("out", "norm"))
+        result[group.name] = raw_U / max(float(raw_U[kept_units(group, given.selection)].mean()), 1e-12)
     return result

@@ -1,17 +1,20 @@
 """Multi-task first-order Taylor importance.
 
-Molchanov et al., Importance Estimation for Neural Network Pruning (CVPR 2019): removing a unit changes a loss by about
-the sum of weight x gradient over the weights that produce it; its square, averaged over batches, is the importance.
+Molchanov et al., Importance Estimation for Neural Network Pruning (CVPR 2019): put a gate on a unit; closing it changes
+a loss by about the loss's derivative with respect to the gate, whose square, averaged over batches, is the importance.
+The derivative is the sum of weight x gradient over the weights that read the unit, wherever they are: exact for
+any norm, addition or concatenation on the way, while the sum over the producing weights is not.
+
 Here it is computed for each task's loss apart and divided by that task's total, so that no task is starved because its
 loss is small; then summed with the tasks' weights.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from mtnas.base.errors import ModelError
+from mtnas.base.groups import ChannelGroup
 from mtnas.prune.importance import Importance, ImportanceInput, unit_sums, zeros_like_units
 
 
@@ -21,7 +24,7 @@ def taylor(given: ImportanceInput) -> Importance:
     total = zeros_like_units(given.elastic_groups)
     for task, importance in per_task.items():
         scale = sum(float(values.sum()) for values in importance.values())
-        if scale <= 0.0:
+        if scale == 0.0:  # a loss that nothing here changes
             continue
         weight = given.task_weights.get(task, 1.0)
         for name, values_U in importance.items():
@@ -48,11 +51,12 @@ def task_taylor(given: ImportanceInput) -> dict[str, Importance]:
                 }
                 sums = result.setdefault(task, zeros_like_units(groups))
                 for group in groups:
-                    sums[group.name] += unit_sums(group, products) ** 2
+                    sums[group.name] += unit_sums(group, products, gate_roles(group)) ** 2
     if not result:
         raise ModelError("at least one batch to judge importance on", where="prune", cure="enlarge the calibrate split")
-    if not all(np.isfinite(values).all() for task in result.values() for values in task.values()):
-        raise ModelError(
-            "finite gradients", where="prune", cure="the trained weights hold NaN: train again with a lower lr"
-        )
     return result
+
+
+def gate_roles(group: ChannelGroup) -> tuple[str, ...]:
+    """The members whose weight x gradient sums to the gate's derivative: readers, where there are any."""
+    return ("in",) if any(member.role == "in" for member in group.members) else ("out", "norm")
