@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: bars where there is one, plain lines where there is none. Everything goes to stderr."""
+"""How a run looks in a terminal: bars where there is one, plain lines where there is none. All goes to stderr."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ class FinishedRun:
         """A copy that has come as far as `upto`; one that is not complete has no events yet."""
         names = list(FOLDERS)
         later = [FOLDERS[name] for name in names[names.index(upto) + 1 :]]
-        shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(*later, *(("DONE", "events.jsonl") if later else ())))
+        stale = ("DONE", "events.jsonl", *later) if later else ()
+        shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(*stale))
         return target
 
 

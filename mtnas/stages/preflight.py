@@ -45,10 +45,9 @@ def _criterion(job: Job) -> None:
 
 def _companions(job: Job) -> None:
     """The packages behind the files for other runtimes."""
-    if job.export.openvino:
-        require("openvino", extra="openvino", why="export.openvino")
-    if job.export.tensorrt.enabled:
-        require("tensorrt", extra="tensorrt", why="export.tensorrt")
+    for name, wanted in (("openvino", job.export.openvino), ("tensorrt", job.export.tensorrt.enabled)):
+        if wanted:
+            require(name, extra=name, why=f"export.{name}")
 
 
 CHECKS: dict[str, Callable[[Job], None]] = {
