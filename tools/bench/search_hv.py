@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from mtnas.base.errors import JobError
+from mtnas.base.progress import Progress, Silent
 from mtnas.base.seeds import derive_seed
-from mtnas.console import ConsoleProgress
+from mtnas.job.schema import Job
 from mtnas.search.compare import compare
 from mtnas.search.config import SearchConfig
 from mtnas.search.front import hypervolume_history
 from mtnas.search.hypervolume import reference_point
 from mtnas.search.loop import search
 from mtnas.search.problem import Evaluate, Problem
-from mtnas.stages.context import RunContext
 from mtnas.stages.evaluate import Evaluator
 from tools.bench.evaluations import SharedEvaluations, evaluations_id, predicted_only
 from tools.bench.record import Claim, Column, Options, Result
@@ -54,8 +54,8 @@ def run(options: Options) -> Result:
     trials = min(QUICK_TRIALS, config.trials) if options.quick else config.trials
     seeds = tuple(range(options.seeds or (QUICK_SEEDS if options.quick else SEEDS)))
     race = Race(evaluator.problem, evaluate, trials, config.population)
-    rows = race.run(seeds, context)
-    return Result(seeds, rows, COLUMNS, claims(race.lines), note(race, context), details(race))
+    rows = race.run(seeds, context.progress)
+    return Result(seeds, rows, COLUMNS, claims(race.lines), note(race, context.job), details(race))
 
 
 class Race:
@@ -71,9 +71,9 @@ class Race:
         self.box = self._box()
         self.lines: Lines = {}
 
-    def run(self, seeds: Sequence[int], context: RunContext | None = None) -> tuple[dict[str, Any], ...]:
+    def run(self, seeds: Sequence[int], progress: Progress | None = None) -> tuple[dict[str, Any], ...]:
         """All strategies and seeds; returns one row for each."""
-        progress = context.progress if context else ConsoleProgress()
+        progress = progress or Silent()
         found: list[dict[str, Any]] = []
         for strategy in STRATEGIES:
             for seed in seeds:
@@ -136,9 +136,9 @@ def claims(lines: Lines) -> tuple[Claim, ...]:
     return tuple(found)
 
 
-def note(race: Race, context: RunContext) -> str:
+def note(race: Race, job: Job) -> str:
     """What the numbers mean."""
-    job, units = context.job, {objective.name: objective.unit for objective in race.problem.objectives}
+    units = {objective.name: objective.unit for objective in race.problem.objectives}
     point = ", ".join(f"{name} {value:.4g} {units[name]}".rstrip() for name, value in race.reference.items())
     limits = "; ".join(str(constraint) for constraint in race.problem.constraints) or "none"
     return (
