@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 CURVES = "curves.jsonl"
 RESULT = "fit.json"
+
+#: With up to so many threads, trials start with one: other work on the same cores then disturbs them less.
+FEW_THREADS = 4
 
 #: Settings that do not change the weights.
 _IDLE_SETTINGS = ("checkpoint_seconds",)
@@ -169,26 +173,26 @@ class Fitter:
         return 0
 
     def _choose_mode(self) -> None:
-        """Arithmetic first, on a few images and one thread; then one thread or all, on whole batches."""
+        """The arithmetic first; then, on few cores, one thread or all of them."""
         threads = torch.get_num_threads()
-        candidates = modes(self.config, threads if self.device.type == "cuda" else 1)
-        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + 2) as bar:
-            self.mode, self.trials = fastest(candidates, lambda mode: self._trial(mode, bar, images=8))
-            if self.mode.threads < threads:
-                candidates = [self.mode, replace(self.mode, threads=threads)]
-                self.mode, more = fastest(candidates, lambda mode: self._trial(mode, bar))
+        few = self.device.type == "cpu" and threads <= FEW_THREADS
+        candidates = modes(self.config, 1 if few else threads)
+        trial = cache(lambda mode: self._trial(mode, bar))
+        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + few) as bar:
+            self.mode, self.trials = fastest(candidates, trial)
+            if few and threads > 1:
+                self.mode, more = fastest([self.mode, replace(self.mode, threads=threads)], trial)
                 self.trials |= more
         if self.trials:
             self.job.progress.note(f"{self.job.title}: fastest as {self.mode}, {self.mode.threads} thread(s)")
 
-    def _trial(self, mode: Mode, bar: Task, images: int | None = None) -> float:
+    def _trial(self, mode: Mode, bar: Task) -> float:
         """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
         kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
-            for image_BCHW, targets in self.batches.stream(0, min(3, self.total)):
-                batch = image_BCHW[:images], {name: target[:images] for name, target in targets.items()}
+            for batch in self.batches.stream(0, min(3, self.total)):
                 started = time.perf_counter()
                 self._gradients(0, batch, mode)
                 took.append(time.perf_counter() - started)

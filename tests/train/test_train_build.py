@@ -144,7 +144,7 @@ def test_bad_train_settings(settings: dict[str, object]) -> None:
 
 
 def test_bad_finetune_settings_name_their_own_place() -> None:
-    with pytest.raises(JobError, match=r"prune\.finetune\.lr"):
+    with pytest.raises(JobError, match=r"finetune\.lr"):
         FinetuneConfig(lr=-1.0)
 
 

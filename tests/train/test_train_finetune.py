@@ -176,7 +176,7 @@ def test_mode_of_a_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         finetune(toy_net(), toy_tasks(), ToySplit(), config, tmp_path, teacher=None, seed=0, progress=Stop(3))
 
-    def forbidden(self: Fitter, mode: object, bar: object, images: int | None = None) -> float:
+    def forbidden(self: Fitter, mode: object, bar: object) -> float:
         raise AssertionError("tried again")
 
     monkeypatch.setattr(Fitter, "_trial", forbidden)
