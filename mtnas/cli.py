@@ -52,6 +52,8 @@ def guarded(call: Callable[[], Any]) -> int:
     console = Console(stderr=True)
     try:
         code = call()
+        if code == ExitCode.INTERRUPTED:  # typer has already made a number of the interruption
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else int(ExitCode.DONE)
     except UserError as error:
         _print_error(console, str(error))

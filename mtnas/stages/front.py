@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def _measured(evaluator: Evaluator, trials: Sequence[Trial], journal: Journal) -
         judged = evaluator.with_costs(trial, costs[trial.arch.id])
         journal.append(judged.to_json())
         past[trial.arch.id] = judged
-    return [past[trial.arch.id] for trial in trials]
+    # Records are written with sorted keys; an arch has the order of its space.
+    return [replace(past[trial.arch.id], arch=trial.arch) for trial in trials]
 
 
 def row_of(evaluator: Evaluator, trial: Trial) -> dict[str, Any]:
