@@ -12,6 +12,7 @@ from mtnas.job.schema import Job
 from mtnas.stages import space
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
+from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight
 
@@ -31,6 +32,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         except Infeasible as error:
             verdict = str(error)
         choices = len(context.elastic.space.choices)
+        seconds = seconds_by_stage(context, record)
     steps = sizes["train"] // job.train.batch_size
     return {
         "schema": "plan/1",
@@ -44,6 +46,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         "smallest": record["smallest"],
         "latency_ms": {name: row["latency_ms"] for name, row in record["quick_costs"].items()},
         "images": dict(sizes),
+        "seconds": seconds,
         "stages": {
             "train": f"{job.train.epochs} epochs, {steps} steps each, {job.train.random_widths + 2} networks a step",
             "profile": f"{job.device.samples} sub-networks measured on {job.device.device}",
@@ -66,7 +69,9 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"{latency['smallest']:.3f} ms measured",
         f"  images   {', '.join(f'{name} {count}' for name, count in plan['images'].items())}",
     ]
-    lines += [f"  {name:<9}{text}" for name, text in plan["stages"].items()]
+    times = {name: f" (about {duration(seconds)})" for name, seconds in plan["seconds"].items()}
+    lines += [f"  {name:<9}{text}{times.get(name, '')}" for name, text in plan["stages"].items()]
+    lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
     lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")
     return "\n".join(lines)

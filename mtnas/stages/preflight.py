@@ -11,6 +11,7 @@ from mtnas.job.schema import Job
 from mtnas.measure.devices import matching_device
 from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
+from mtnas.space.rules import read_rules
 
 
 def preflight(job: Job, stages: tuple[str, ...]) -> None:
@@ -20,8 +21,9 @@ def preflight(job: Job, stages: tuple[str, ...]) -> None:
             CHECKS[stage](job)
 
 
-def _device(job: Job) -> None:
-    """The device is known, fits the job, and can tell every cost that the budget limits."""
+def _space(job: Job) -> None:
+    """The rules can be read; the device is known, fits the job, and can tell every cost that the budget limits."""
+    read_rules(job.space.rules)
     device = matching_device(job.device)
     for limit in job.budget.limits:
         if limit.name not in device.limits:
@@ -51,7 +53,7 @@ def _companions(job: Job) -> None:
 
 
 CHECKS: dict[str, Callable[[Job], None]] = {
-    "space": _device,
+    "space": _space,
     "search": _strategy,
     "prune": _criterion,
     "export": _companions,

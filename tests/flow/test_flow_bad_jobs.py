@@ -41,8 +41,7 @@ def test_refused_at_once(finished: FinishedRun, tmp_path: Path, case: str) -> No
     done = mtnas("run", finished.job, "-o", run, "--json", *(word for change in changes for word in ("-s", change)))
     assert_told(done, code, "received: ", *words)
     assert done.out == ""
-    if case != "rules that do not exist":  # this one takes the space stage to notice
-        assert tree(run) == before
+    assert tree(run) == before
 
 
 def test_job_file_that_is_not_there(tmp_path: Path) -> None:

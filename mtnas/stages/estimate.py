@@ -1,0 +1,99 @@
+"""How long a job will take, roughly: a few timed passes of the full-size network, times what the job asks for.
+
+Good to a factor of about two, on a machine that is as busy then as now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mtnas.stages.context import RunContext
+
+#: making images, drawing the graph, exporting, verifying, reporting
+_FIXED_S = 20.0
+#: images of the timed passes
+_BATCH = 16
+
+
+def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, float]:
+    """Seconds of each long stage and in total; `record` is what the space stage wrote."""
+    job, sizes = context.job, context.dataset.info.sizes
+    forward_s, learn_s = _seconds_per_image(context)
+    small = record["smallest"]["macs"] / record["largest"]["macs"]
+    middle = (1.0 + small) / 2.0
+    latency_ms = record["quick_costs"]["largest"]["latency_ms"]["value"]
+    networks = 1.0 + small + job.train.random_widths * middle
+    scored = job.score.calibrate_images + min(job.score.select_images or sizes["select"], sizes["select"])
+    lines = 1 if job.search.random_line() is None else 2
+    found = {
+        "train": job.train.epochs * sizes["train"] * learn_s * networks,
+        "profile": job.device.samples * _measuring_s(context, latency_ms * middle),
+        "search": job.search.trials * lines * scored * forward_s * middle
+        + job.search.measure_front * _measuring_s(context, latency_ms * middle),
+        "prune": _pruning_s(context, forward_s, learn_s * middle, latency_ms * middle),
+        "rest": _FIXED_S + sizes["report"] * forward_s * 6,
+    }
+    return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
+
+
+def _pruning_s(context: RunContext, forward_s: float, learn_s: float, latency_ms: float) -> float:
+    """Judged steps with four networks each, then fine-tuning with the full network as teacher."""
+    job, images = context.job, context.dataset.info.sizes["train"]
+    steps = job.prune.max_steps // 2 if job.prune.enabled else 0
+    return steps * 4 * _measuring_s(context, latency_ms) + job.finetune.epochs * images * (learn_s + forward_s)
+
+
+def _measuring_s(context: RunContext, latency_ms: float) -> float:
+    """One network: opening it, warming up, rounds, and its share of the anchor's."""
+    device = context.job.device
+    round_ms = max(device.round_ms, device.round_runs * latency_ms)
+    return 0.2 + (2.0 * device.warmup_ms + 1.5 * device.rounds * round_ms) / 1e3
+
+
+def _seconds_per_image(context: RunContext) -> tuple[float, float]:
+    """Forward alone in float32, and forward with backward in the fastest allowed arithmetic; the full-size network."""
+    import torch
+
+    from mtnas.train.precision import Mode, modes
+
+    info, model = context.dataset.info, context.plain_model
+    image_BCHW = torch.zeros(_BATCH, 3, info.height, info.width)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(image_BCHW)
+
+    def learn(mode: Mode) -> None:
+        with mode.autocast(image_BCHW.device):
+            outputs = model(mode.image(image_BCHW, image_BCHW.device))
+        total = sum((output.float().mean() for output in outputs.values()), torch.zeros(()))
+        weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        torch.autograd.grad(total, weights, allow_unused=True)
+
+    candidates, learn_s = modes(context.job.train), []
+    with candidates[0].threaded():
+        forward_s = _seconds(forward)
+        for mode in candidates:
+            mode.lay_out(model)
+            learn_s.append(_seconds(partial(learn, mode)))
+    return forward_s / _BATCH, min(learn_s) / _BATCH
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """The shorter of two passes after a first one."""
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - started)
+    return min(took[1:])
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
