@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +33,13 @@ from mtnas.space.space import Space
 
 FULL = Selection(())
 _STATISTICS_KEPT = 512
+
+
+class HasArch(Protocol):
+    """Anything that carries an arch, such as a trial of a search."""
+
+    @property
+    def arch(self) -> Arch: ...
 
 
 def make_elastic(
@@ -105,8 +113,9 @@ class ElasticModel:
 
     # --- running ------------------------------------------------------------------------------------------------
 
-    def selection(self, arch: Arch) -> Selection:
-        """The prefix widths of an arch, without groups that are whole."""
+    def selection(self, arch: Arch | HasArch) -> Selection:
+        """The prefix widths of an arch, or of what carries one, without groups that are whole."""
+        arch = arch if isinstance(arch, Arch) else arch.arch
         self.space.check(arch)
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
         return Selection.prefix(widths).compact(self.groups)
@@ -236,9 +245,11 @@ class ElasticModel:
 
     # --- taking out ---------------------------------------------------------------------------------------------
 
-    def extract(self, selection: Selection | Arch, *, statistics: Mapping[str, Tensor] | None = None) -> nn.Module:
+    def extract(
+        self, selection: Selection | Arch | HasArch, *, statistics: Mapping[str, Tensor] | None = None
+    ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode."""
-        chosen = self.selection(selection) if isinstance(selection, Arch) else selection.compact(self.groups)
+        chosen = selection.compact(self.groups) if isinstance(selection, Selection) else self.selection(selection)
         found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
         return extract(self.model, self._slicer, self._slicer.plan(chosen), found)
 

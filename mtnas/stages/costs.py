@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mtnas.base.errors import DeviceMissing
 from mtnas.base.groups import Selection
@@ -11,12 +12,20 @@ from mtnas.base.quantity import Counted, Measured, Predicted
 from mtnas.search.trial import cost_from_json
 from mtnas.stages.context import RunContext
 
+if TYPE_CHECKING:
+    from mtnas.graph.elastic_graph import ElasticGraph
+
 Cost = Measured | Predicted | Counted
 
 
 def counted_costs(context: RunContext, selection: Selection) -> dict[str, Cost]:
     """Multiply-adds, parameters and megabytes of float32 weights."""
-    counts = context.graph.counts(selection)
+    return counted_costs_of(context.graph, selection)
+
+
+def counted_costs_of(graph: ElasticGraph, selection: Selection) -> dict[str, Cost]:
+    """The same for any elastic graph."""
+    counts = graph.counts(selection)
     return {
         "macs": Counted(float(counts.macs), "MACs"),
         "params": Counted(float(counts.params), "parameters"),

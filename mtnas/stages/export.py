@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtnas.stages.context import RunContext
+
+if TYPE_CHECKING:
+    from mtnas.export.manifest import OutputInfo, Shape
+    from mtnas.tasks.base import Task
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
@@ -13,7 +18,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     import onnx
 
     from mtnas.export.companions import write_companions
-    from mtnas.export.manifest import OutputInfo, make_manifest, tensor_shape
+    from mtnas.export.manifest import make_manifest, tensor_shape
     from mtnas.export.onnx_file import write_onnx
 
     source = context.run.stage("quantize")
@@ -21,10 +26,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     model = onnx.load_model(str(source / "delivered.onnx"))
     path = write_onnx(model, folder / "model.onnx")
     shapes = {value.name: tensor_shape(value) for value in model.graph.output}
-    outputs = [
-        OutputInfo(name, shapes[name], task.type, _unit(task.spec.type), task.activation, task.spec.class_names)
-        for name, task in context.tasks.items()
-    ]
+    outputs = output_infos(context.tasks, shapes)
     info = context.dataset.info
     export = context.job.export
     sample_BCHW, _targets = context.split("calibrate").batch([0])
@@ -39,6 +41,16 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     )
     manifest.save(folder / "manifest.json")
     return {"model": manifest.sha256}
+
+
+def output_infos(tasks: Mapping[str, Task], shapes: Mapping[str, Shape]) -> list[OutputInfo]:
+    """What the manifest says about each head."""
+    from mtnas.export.manifest import OutputInfo
+
+    return [
+        OutputInfo(name, shapes[name], task.type, _unit(task.spec.type), task.activation, task.spec.class_names)
+        for name, task in tasks.items()
+    ]
 
 
 def _unit(kind: str) -> str:

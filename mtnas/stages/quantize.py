@@ -32,7 +32,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         models["int8"] = quantized.model.SerializeToString()
         scores["int8"] = score_file(context, quantized.model, "select")
         verdict = _gate(context, models)
-        decision = _decide(verdict, quantized, report)
+        decision = decide(verdict, quantized, report)
         details |= {**quantized.to_json(), **report.to_json(), "gate": verdict.to_json()}
     delivered, reason = decision
     for name, model in models.items():
@@ -92,7 +92,7 @@ def _gate(context: RunContext, models: dict[str, bytes]) -> Verdict:
     return never_slower(models["float"], models["int8"], context.job.device, progress=context.progress)
 
 
-def _decide(verdict: Verdict, quantized: Quantized, report: Int8Report) -> tuple[str, str]:
+def decide(verdict: Verdict, quantized: Quantized, report: Int8Report) -> tuple[str, str]:
     """Which file is delivered, and why in one sentence."""
     if not quantized.kept:
         return "float", f"int8 loses too much: {quantized.reason}"

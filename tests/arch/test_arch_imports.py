@@ -28,8 +28,8 @@ LEVELS = {
     **dict.fromkeys(("score", "measure", "search", "prune", "quantize"), 3),
     **dict.fromkeys(("train", "export"), 4),
     **dict.fromkeys(("job", "verify", "report"), 5),
-    **dict.fromkeys(("stages", "api"), 6),
-    **dict.fromkeys(("flow", "console"), 7),
+    "stages": 6,
+    **dict.fromkeys(("api", "flow", "console"), 7),
     "cli": 8,
 }
 ONLY = {"device": set[str](), "search": {"base", "space"}, "report": {"base"}}

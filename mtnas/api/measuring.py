@@ -1,0 +1,87 @@
+"""Networks and files measured side by side, for the functions that take one network instead of an elastic model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtnas.api.given import device_config
+from mtnas.api.profiling import DeviceProfile
+from mtnas.base.budget import Budget
+from mtnas.base.errors import DeviceMissing
+from mtnas.base.groups import Selection
+from mtnas.base.progress import Progress, Silent
+from mtnas.graph.elastic_graph import ElasticGraph
+from mtnas.measure.config import MeasureConfig
+from mtnas.measure.gate import Verdict, never_slower
+from mtnas.measure.memory import peak_memory
+from mtnas.measure.protocol import measure
+from mtnas.search.trial import Cost
+from mtnas.stages.costs import counted_costs_of
+
+Predict = Callable[[Selection], float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The cuts of one elastic graph on one device."""
+
+    graph: ElasticGraph
+    config: MeasureConfig
+    progress: Progress = field(default_factory=Silent)
+
+    def cut(self, selection: Selection) -> bytes:
+        """A timing copy: right shapes, sliced statistics."""
+        return self.graph.cut(selection).SerializeToString()
+
+    def gate(self, before: Selection, after: Selection) -> Verdict:
+        return never_slower(self.cut(before), self.cut(after), self.config)
+
+    def costs(self, selections: Mapping[str, Selection], memory: bool) -> dict[str, dict[str, Cost]]:
+        """Counted costs, latency measured side by side, and memory where it is asked for."""
+        records = measure(
+            {name: self.cut(chosen) for name, chosen in selections.items()}, self.config, progress=self.progress
+        )
+        found: dict[str, dict[str, Cost]] = {}
+        for name, chosen in selections.items():
+            latency = records[name].p95 if self.config.statistic == "p95" else records[name].p50
+            found[name] = {**counted_costs_of(self.graph, chosen), "latency_ms": latency}
+            if memory:
+                found[name]["memory_mb"] = peak_memory(self.cut(chosen), self.config)
+        return found
+
+    def value(self, name: str, selection: Selection) -> float:
+        """One cost other than latency."""
+        if name == "memory_mb":
+            return peak_memory(self.cut(selection), self.config).value
+        return counted_costs_of(self.graph, selection)[name].value
+
+    def predict(self, profile: DeviceProfile | None) -> Predict:
+        """What steers the order of steps: a fitting profile's predictor, else blocked multiply-adds and traffic.
+
+        Roughly 50 multiply-adds take the time of one byte to or from memory; only the order matters.
+        """
+        names = self.graph.feature_names
+        if profile is not None and profile.record.trustworthy and profile.graph.feature_names == names:
+            return lambda selection: profile.record.predict(self.graph.features(selection)[None, :])[0].value
+        weights_F = np.array([{"total/macs16": 1.0, "total/bytes16": 50.0}.get(name, 0.0) for name in names])
+        return lambda selection: float(self.graph.features(selection) @ weights_F)
+
+
+def bench_settings(profile: DeviceProfile | str) -> MeasureConfig:
+    """The protocol of a profile, or the usual one of a device by name."""
+    return profile.config if isinstance(profile, DeviceProfile) else device_config(profile)
+
+
+def check_limits(budget: Budget, config: MeasureConfig) -> None:
+    """Raise `DeviceMissing` for a limit that nobody can measure here."""
+    for limit in budget.limits:
+        if limit.name == "energy_mj":
+            raise DeviceMissing(
+                "a device with an energy counter",
+                received=f"{config.device} has none",
+                where="budget.energy_mj",
+                cure="remove this limit",
+            )

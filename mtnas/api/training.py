@@ -1,0 +1,133 @@
+"""`mtnas.train` and `mtnas.finetune`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
+from mtnas.api.given import Out, given_context, identity, tasks_identity, workplace
+from mtnas.base.progress import Progress
+from mtnas.data.base import Dataset
+from mtnas.elastic.model import ElasticModel
+from mtnas.job.schema import Job
+from mtnas.train import finetune as finetuning
+from mtnas.train import loop
+from mtnas.train.checkpoint import weights_hash
+from mtnas.train.config import FinetuneConfig, TrainConfig
+from mtnas.train.result import FinetuneResult, TrainResult
+
+Config = TypeVar("Config", TrainConfig, FinetuneConfig)
+
+
+def train(
+    elastic: ElasticModel,
+    tasks: Tasks,
+    data: Dataset,
+    *,
+    epochs: int | None = None,
+    config: TrainConfig | None = None,
+    out: Out = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train the elastic model once, so that every sub-network works (sandwich rule, in-place distillation).
+
+    The elastic model's weights change, which are its own; the model it was made from does not. Batch-norm statistics
+    of sub-networks come from the data's calibrate split from here on.
+
+    Args:
+        elastic: from `make_elastic`.
+        tasks: names of targets, tasks by name, or None for every output that is a target of the data.
+        data: its `train` split is learned.
+        epochs: passes over the split, when `config` should stay as it is otherwise.
+        config: learning rate, widths per step, precision and the rest.
+        out: folder for checkpoints (`2-train` in it); the same call continues an interrupted training exactly. The
+            weights at the start are not compared: give a new folder to start from others.
+        seed: of order, augmentation and sub-networks.
+        progress: shows a bar with each task's loss.
+
+    Raises:
+        TrainingDiverged: a loss is NaN or infinite; the last good checkpoint is kept.
+        JobError: tasks that the data or the network does not have.
+    """
+    config = _with_epochs(config or TrainConfig(), epochs)
+    found = make_tasks(tasks, data, elastic.tasks)
+    inputs = {
+        **identity(elastic, weights=False),
+        "tasks": tasks_identity(found),
+        "data": data.info.fingerprint,
+        "config": asdict(config),
+        "seed": seed,
+    }
+    with workplace(out, "train", inputs) as call:
+        context = given_context(Job(seed=seed, train=config), call.run, elastic, data, found, progress)
+        result = loop.train(
+            elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
+        )
+        call.finish(result.weights_hash)
+    return result
+
+
+class Finetuned(NamedTuple):
+    """`model, result = mtnas.finetune(...)`."""
+
+    model: nn.Module
+    result: FinetuneResult
+
+
+def finetune(
+    model: nn.Module,
+    tasks: Tasks,
+    data: Dataset,
+    *,
+    teacher: nn.Module | Callable[[Tensor], Mapping[str, Tensor]] | None = None,
+    epochs: int | None = None,
+    config: FinetuneConfig | None = None,
+    out: Out = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Finetuned:
+    """Train a copy of a plain network on, such as one that was pruned.
+
+    Args:
+        model: `image (B,C,H,W) -> dict[task, Tensor]`; it stays as it is.
+        tasks: names of targets, or tasks by name.
+        data: its `train` split is learned.
+        teacher: a larger network whose outputs are learned too; it is copied.
+        epochs: passes over the split, when `config` should stay as it is otherwise.
+        config: learning rate, share of the teacher and the rest.
+        out: folder for checkpoints (`2-train` in it); the same call continues an interrupted training.
+        seed: of order and augmentation.
+        progress: shows a bar with each task's loss.
+
+    Raises:
+        TrainingDiverged: a loss is NaN or infinite.
+        JobError: tasks that the data does not have.
+    """
+    config = _with_epochs(config or FinetuneConfig(), epochs)
+    found = make_tasks(tasks, data, outputs_of(model, some_images(data, "train", 2)))
+    student = copy.deepcopy(model)
+    if isinstance(teacher, nn.Module):
+        teacher = copy.deepcopy(teacher)
+    inputs = {
+        "start": weights_hash(student.state_dict()),
+        "tasks": tasks_identity(found),
+        "data": data.info.fingerprint,
+        "config": asdict(config),
+        "seed": seed,
+    }
+    with workplace(out, "train", inputs) as call:
+        result = finetuning.finetune(
+            student, found, data.split("train"), config, call.folder, teacher=teacher, seed=seed, progress=progress
+        )
+        call.finish(result.weights_hash)
+    return Finetuned(student.eval(), result)
+
+
+def _with_epochs(config: Config, epochs: int | None) -> Config:
+    return config if epochs is None else replace(config, epochs=epochs)
