@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -79,8 +80,9 @@ def test_every_line_has_the_same_number_of_evaluations(
     for row in rows:
         history = made.lines[row["strategy"]][row["seed"]]
         rival = made.lines["random"][row["seed"]][-1]
+        mean = fmean(line[-1] for line in made.lines["random"].values())
         assert row["hypervolume"] == pytest.approx(100 * history[-1] / made.box)
-        expected = None if row["strategy"] == "random" else pytest.approx(100 * (history[-1] / rival - 1))
+        expected = None if row["strategy"] == "random" else pytest.approx(100 * (history[-1] - rival) / mean)
         assert row["gain_percent"] == expected
 
 
@@ -95,12 +97,15 @@ def test_texts_state_the_reference_and_can_be_written(
 
 
 def test_claims_are_paired_and_never_divide_by_nothing() -> None:
-    lines = {"nsga2": {0: [0.0, 2.0], 1: [1.0, 3.0], 2: [1.0, 4.4]}, "random": {0: [0, 1.0], 1: [0, 2.0], 2: [0, 2.0]}}
+    lines = {"nsga2": {0: [0.0, 2.0], 1: [1.0, 3.0], 2: [1.0, 4.4]}, "random": {0: [0, 1.0], 1: [0, 2.0], 2: [0, 0.0]}}
     (claim,) = claims(lines)
-    assert claim.value == pytest.approx((100 + 50 + 120) / 3) and claim.met is True and claim.target == "more than 0"
-    lines["random"][2] = [0.0, 0.0]
+    assert claim.value == pytest.approx(100 * (1.0 + 1.0 + 4.4) / 3 / 1.0) and claim.count == 3
+    assert claim.target == "more than 0" and claim.met is False  # three seeds that differ so much prove nothing
+    lines["nsga2"][2] = [0.0, 1.1]
+    assert claims(lines)[0].met is True
+    lines["random"] = {seed: [0.0, 0.0] for seed in range(3)}
     (claim,) = claims(lines)
-    assert claim.count == 2 and claim.met is None
+    assert claim.count == 0 and claim.met is None and claim.value is None
 
 
 def test_runs_without_what_is_needed_are_refused(tmp_path: Path) -> None:
