@@ -61,7 +61,8 @@ class QuantizeResult:
         }
 
     def __str__(self) -> str:
-        return f"{self.delivered}: {self.reason}"
+        floats = ", ".join(f"{node.name} ({node.why})" for node in self.report.float_layers)
+        return f"{self.delivered}: {self.reason}" + (f"\n  in float: {floats}" if floats else "")
 
 
 class QuantizedFile(NamedTuple):
@@ -104,7 +105,8 @@ def quantize(
 
     Raises:
         DataError: no calibration images, or of another shape.
-        JobError: floors without scores, unknown names, or an int8 network that this runtime computes in float.
+        JobError: floors without scores, or unknown names.
+        VerificationFailed: this runtime computes layers in float that it has integer kernels for.
     """
     config = config or QuantizeConfig()
     images = _images(batches, data, config)
@@ -114,7 +116,7 @@ def quantize(
     quantized = _quantized(float_model, images, config, scorer, progress)
     excluded = float_nodes(float_model, quantized.config)
     report = int8_report(quantized.model, excluded)
-    report.require_int8(excluded)
+    report.require_int8((*excluded, *report.without_kernel))
     float_bytes, int8_bytes = (m.SerializeToString() for m in (float_model, quantized.model))
     gate = never_slower(float_bytes, int8_bytes, bench_settings(profile), progress=progress)
     delivered, reason = decide(gate, quantized, report)

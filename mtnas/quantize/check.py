@@ -66,6 +66,11 @@ class Int8Report:
         """Convolutions and matrix products that run in float."""
         return tuple(node for node in self.floats if node.op in LAYERS)
 
+    @property
+    def without_kernel(self) -> tuple[str, ...]:
+        """Names of layers that this runtime can only run in float, whatever the file says."""
+        return tuple(n.name for n in self.float_layers if n.op.removeprefix("Fused") not in HAS_INTEGER_KERNEL)
+
     def require_int8(self, excluded: Collection[str] = ()) -> None:
         """Raise `VerificationFailed` when a layer runs in float that was not meant to."""
         wrong = [node for node in self.float_layers if node.name not in excluded]

@@ -71,7 +71,7 @@ def _quantized(context: RunContext, float_model: onnx.ModelProto) -> tuple[Quant
     )
     excluded = float_nodes(float_model, quantized.config)
     report = int8_report(quantized.model, excluded)
-    report.require_int8(excluded)
+    report.require_int8((*excluded, *report.without_kernel))
     return quantized, report
 
 

@@ -105,3 +105,11 @@ def test_a_file_that_onnxruntime_cannot_load() -> None:
 
 def test_the_optimised_graph_is_not_left_behind() -> None:
     assert onnxruntime.SessionOptions().optimized_model_filepath == ""
+
+
+def test_layers_without_an_integer_kernel_are_named_and_may_stay_float() -> None:
+    model = quantize_onnx(exported("unet"), calibration(1), QuantizeConfig())
+    report = int8_report(model)
+    transposed = {node.name for node in model.graph.node if node.op_type == "ConvTranspose"}
+    assert transposed and set(report.without_kernel) == transposed
+    report.require_int8(report.without_kernel)
