@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from statistics import median
 
 from mtnas.base.errors import FloorMissed
 from mtnas.base.groups import Selection
@@ -23,6 +24,15 @@ def objectives_of(context: RunContext) -> tuple[Objective, ...]:
     """Each task's primary metric, in the job's order, then latency."""
     tasks = [Objective(name, task.primary.unit, task.primary.higher_is_better) for name, task in context.tasks.items()]
     return (*tasks, Objective("latency_ms", "ms", higher_is_better=False))
+
+
+def predicted_latency(context: RunContext, selection: Selection) -> Predicted:
+    """The latency that a limit bounds, predicted; the predictor knows medians, p95 stands in the profile's ratio."""
+    predicted = context.profile.predict(context.graph.features(selection)[None, :])[0]
+    if context.job.device.statistic == "p50":
+        return predicted
+    ratio = median(point.record.p95.value / point.record.p50.value for point in context.profile.points)
+    return replace(predicted, value=predicted.value * ratio, low=predicted.low * ratio, high=predicted.high * ratio)
 
 
 class Evaluator:
@@ -63,8 +73,7 @@ class Evaluator:
         return measured_costs(self.context, selections, anchor_ms=speed)
 
     def predict(self, selection: Selection) -> Predicted:
-        features_1F = self.context.graph.features(selection)[None, :]
-        return self.context.profile.predictor.predict(features_1F)[0]
+        return predicted_latency(self.context, selection)
 
     # --- the unpruned network ---------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mtnas.base.errors import DeviceMissing
+from mtnas.base.errors import DeviceMissing, JobError
 from mtnas.base.optional import require
 from mtnas.base.tables import check_name
 from mtnas.job.schema import Job
 from mtnas.measure.devices import matching_device
+from mtnas.measure.predictor import FOLDS
 from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
 from mtnas.space.rules import read_rules
@@ -35,6 +36,19 @@ def _space(job: Job) -> None:
             )
 
 
+def _samples(job: Job) -> None:
+    """Enough networks are measured, beside those held out, to fit the predictor on."""
+    device = job.device
+    kept = device.samples - round(device.holdout * (device.samples - 2))
+    if kept < FOLDS:
+        raise JobError(
+            f"at least {FOLDS} measured networks to fit the predictor on",
+            received=f"{kept} of {device.samples}, the others are held out",
+            where="device.samples",
+            cure="40 is the default; 10 is few",
+        )
+
+
 def _strategy(job: Job) -> None:
     package = EXTRAS.get(job.search.strategy)
     if package:
@@ -54,6 +68,7 @@ def _companions(job: Job) -> None:
 
 CHECKS: dict[str, Callable[[Job], None]] = {
     "space": _space,
+    "profile": _samples,
     "search": _strategy,
     "prune": _criterion,
     "export": _companions,

@@ -16,6 +16,7 @@ from mtnas.base.quantity import Counted
 from mtnas.base.seeds import generator
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
+from mtnas.stages.evaluate import predicted_latency
 from mtnas.stages.network import Network
 from mtnas.stages.pictures import write_pictures
 from mtnas.stages.scoring import Scores, score_file
@@ -103,7 +104,7 @@ def _certified(context: RunContext, full: Mapping[str, Mapping[str, Any]]) -> Ce
     bounds = job.budget.resolve(now)
     measurable = {name: bound for name, bound in bounds.items() if name not in {"macs", "params"}}
     delivered = Network.load(context.run.stage("prune"), "delivered").selection
-    predicted = context.profile.predict(context.graph.features(delivered)[None, :])[0]
+    predicted = predicted_latency(context, delivered)
     certificate = certify(
         context.run.stage("export") / "model.onnx",
         measurable,

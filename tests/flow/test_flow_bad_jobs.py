@@ -27,6 +27,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "not a number": (("train.epochs=many",), 2, ("train.epochs", '"many"')),
     "unknown device": (("device=local-otr",), 2, ("device.device", "did you mean 'local-ort'")),
     "other threads than the device": (("device.threads=7",), 2, ("device.threads", "set device.threads")),
+    "nothing to fit on": (("device.samples=4",), 2, ("device.samples", "at least 5", "4 of 4")),
     "unknown criterion": (("prune.criterion=tailor",), 2, ("prune.criterion", "did you mean 'taylor'")),
     "cost without a counter": (("budget.energy_mj=5",), 4, ("budget.energy_mj", "remove this limit")),
     "rules that do not exist": (("space.rules=corse",), 2, ("corse", "coarse")),
