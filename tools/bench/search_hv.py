@@ -38,7 +38,7 @@ COLUMNS = (
     Column("strategy", "strategy"),
     Column("seed", "seed"),
     Column("hypervolume", "hypervolume, % of the box", 3),
-    Column("gain_percent", "gain over random, % of its mean", 0),
+    Column("gain_percent", "gain over random, % of its mean", 1),
     Column("feasible", "feasible networks", 0),
     Column("evaluations", "evaluations", 0),
 )
