@@ -222,7 +222,7 @@ class _Run:
             before=costs["before"],
             after=costs["after"],
             scores_before=scores,
-            scores_after=scorer(module),
+            scores_after=subject.scores(delivered),
             limits=limits,
             gate=gate,
             notes=(SLICED,) if tracked and not subject.calibrated and delivered != FULL else (),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 
 import onnx
+import torch
 from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks
@@ -123,7 +124,8 @@ def _checked(score_fn: ScoreFn) -> Callable[[nn.Module], dict[str, float]]:
     """The user's function; a bare number becomes `{"score": number}`, anything but finite numbers is refused."""
 
     def scored(model: nn.Module) -> dict[str, float]:
-        raw = score_fn(model)
+        with torch.no_grad():
+            raw = score_fn(model)
         named = dict(raw) if isinstance(raw, Mapping) else {SCORE: raw}
         for name, value in named.items():
             value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from zoo import UNet, conv_bn, image
 
 import mtnas
+from mtnas.api.profiling import DeviceProfile
 from mtnas.data.base import Dataset
 from mtnas.data.config import DataConfig
+from mtnas.elastic.model import ElasticModel
 from mtnas.measure.config import MeasureConfig
 from mtnas.train.config import TrainConfig
 
@@ -45,6 +48,15 @@ def user_data() -> Dataset:
 
 def example() -> Tensor:
     return image(1, SIDE)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a user has before searching: `elastic` is trained for a moment, `profile` is its profile."""
+
+    data: Dataset
+    elastic: ElasticModel
+    profile: DeviceProfile
 
 
 class Chain(nn.Module):

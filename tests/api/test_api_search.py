@@ -1,0 +1,140 @@
+"""Training, profiling and searching through the public functions: folders, continuing, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from api_subject import QUICK, TASKS, TRAIN, Chain, Ready, example, same, state_of, user_data, user_model
+
+import mtnas
+from mtnas.base.errors import FloorMissed, Infeasible, JobError
+from mtnas.base.groups import Selection
+from mtnas.base.journal import Journal
+from mtnas.search.config import SearchConfig
+from mtnas.stages.evaluate import Evaluator
+
+
+def test_training_continues_in_its_folder(tmp_path: Path) -> None:
+    """The same call trains no step twice; another setting sets the folder aside."""
+    data = user_data()
+    elastic = mtnas.make_elastic(user_model(), example(), prove=False)
+    mtnas.train(elastic, TASKS, data, config=TRAIN, out=tmp_path)
+    curves = (tmp_path / "2-train" / "curves.jsonl").read_text()
+    other = mtnas.make_elastic(user_model(), example(), prove=False)
+    mtnas.train(other, TASKS, data, config=TRAIN, out=tmp_path)
+    assert (tmp_path / "2-train" / "curves.jsonl").read_text() == curves
+    assert all(torch.equal(tensor, other.state()[name]) for name, tensor in elastic.state().items())
+    mtnas.train(other, TASKS, data, config=replace(TRAIN, lr=1e-4), out=tmp_path)
+    assert (tmp_path / "2-train.superseded-1" / "curves.jsonl").read_text() == curves
+
+
+def test_every_output_that_is_a_target_is_a_task(ready: Ready) -> None:
+    assert list(mtnas.make_tasks(None, ready.data, ready.elastic.tasks)) == TASKS
+    assert list(mtnas.make_tasks(None, ready.data)) == list(ready.data.info.targets)
+
+
+def test_tasks_that_are_none(ready: Ready) -> None:
+    with pytest.raises(JobError, match="did you mean 'edges'"):
+        mtnas.train(ready.elastic, ["edge"], ready.data)
+    with pytest.raises(JobError, match="tasks out of the network's outputs"):
+        mtnas.search(ready.elastic, ["depth"], ready.data, ready.profile)
+    with pytest.raises(JobError, match="none of them is a target"):
+        mtnas.make_tasks(None, ready.data, ("near", "far"))
+
+
+def test_a_profile_is_saved_and_read(ready: Ready, tmp_path: Path) -> None:
+    ready.profile.save(tmp_path)
+    again = mtnas.load_profile(tmp_path)
+    assert again.config == ready.profile.config and again.full == ready.profile.full
+    selection = ready.elastic.selection(ready.elastic.space.smallest)
+    assert again.predict(selection) == ready.profile.predict(selection)
+    front = mtnas.search(ready.elastic, TASKS, ready.data, again, trials=3)
+    assert front.trials
+
+
+def test_profiling_continues_in_its_folder(tmp_path: Path) -> None:
+    elastic = mtnas.make_elastic(Chain(), example(), prove=False)
+    first = mtnas.profile(elastic, config=replace(QUICK, samples=6), out=tmp_path)
+    second = mtnas.profile(elastic, config=replace(QUICK, samples=6), out=tmp_path)
+    assert [point.record for point in first.record.points] == [point.record for point in second.record.points]
+
+
+def test_a_search_is_not_repeated(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"floors": {"edges": "-100%"}, "trials": 5, "out": tmp_path, "seed": 4}
+    front = mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, **settings)
+    journal = Journal(tmp_path / "4-search" / "trials.jsonl")
+    assert len(journal.records()) == 5 + 1
+    assert front.full is not None and front.full.arch == ready.elastic.space.largest
+
+    def refuse(evaluator: Evaluator, arch: object) -> None:
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr(Evaluator, "__call__", refuse)
+    assert mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, **settings) == front
+    with pytest.raises(AssertionError, match="evaluated again"):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, **{**settings, "seed": 5})
+
+
+def test_an_interrupted_search_continues(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"config": SearchConfig(trials=6, strategy="random", random_trials=0), "out": tmp_path}
+    honest, calls = Evaluator.__call__, 0
+
+    def interrupted(evaluator: Evaluator, arch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return honest(evaluator, arch)
+
+    monkeypatch.setattr(Evaluator, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, **settings)
+    mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, **settings)
+    assert calls == 4 + 3
+    numbers = [record["number"] for record in Journal(tmp_path / "4-search" / "trials.jsonl").records()[1:]]
+    assert numbers == list(range(6))
+
+
+def test_bounds_that_cannot_be_kept(ready: Ready) -> None:
+    with pytest.raises(Infeasible, match="relax latency_ms"):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, budget={"latency_ms": 1e-6})
+    with pytest.raises(Infeasible, match="params"):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, budget={"params": 10})
+    with pytest.raises(FloorMissed, match=r"floors\.segmentation"):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, floors={"segmentation": 100.0})
+    with pytest.raises(JobError, match="did you mean 'segmentation'"):
+        mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, floors={"segmentatoin": "-3%"})
+
+
+def test_the_profile_of_another_model_is_refused(ready: Ready) -> None:
+    other = mtnas.make_elastic(Chain(), example(), prove=False)
+    with pytest.raises(JobError, match="a profile of this elastic model"):
+        mtnas.search(other, ["depth"], ready.data, ready.profile)
+    larger = mtnas.make_elastic(user_model(), torch.randn(1, 3, 48, 32), prove=False)
+    with pytest.raises(JobError, match="48"):
+        mtnas.search(larger, TASKS, ready.data, ready.profile)
+
+
+def test_searching_leaves_the_weights_alone(ready: Ready) -> None:
+    before = state_of(ready.elastic.model)
+    mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, trials=3)
+    assert same(before, ready.elastic.model)
+
+
+def test_extract_takes_anything_with_an_arch(ready: Ready) -> None:
+    front = mtnas.search(ready.elastic, TASKS, ready.data, ready.profile, trials=3)
+    trial = front.trials[-1]
+    assert ready.elastic.selection(trial) == ready.elastic.selection(trial.arch)
+    assert isinstance(ready.elastic.selection(trial), Selection)
+
+
+def test_rules_by_name_and_devices_that_are_none() -> None:
+    coarse = mtnas.make_elastic(Chain(), example(), rules="coarse", prove=False)
+    fine = mtnas.make_elastic(Chain(), example(), rules="fine", prove=False)
+    assert coarse.space.log10_size < fine.space.log10_size
+    with pytest.raises(JobError, match="did you mean 'local-ort'"):
+        mtnas.profile(coarse, device="local-ortt")
