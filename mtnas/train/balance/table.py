@@ -1,4 +1,4 @@
-"""The balancing methods, by name. A new one is a file, a row here, and passes `tests/train/test_train_balance.py`."""
+"""The balancing methods, by name. A new one is a file, a row here, and passes `tests/train/test_train_parts.py`."""
 
 from __future__ import annotations
 
