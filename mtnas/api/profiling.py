@@ -104,11 +104,13 @@ def profile(
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
     with workplace(out, "profile", inputs) as call:
+        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+        if call.done:
+            return DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
         context = given_context(Job(device=config, seed=seed), call.run, elastic, progress=progress)
-        context.graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
-        result = stage.run(context, call.folder)
-        call.finish(result)
-        return DeviceProfile(context.profile, context.graph, config)
+        context.graph = graph
+        call.finish(stage.run(context, call.folder))
+        return DeviceProfile(context.profile, graph, config)
 
 
 def load_profile(folder: str | Path) -> DeviceProfile:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
 from mtnas.api.given import Out, given_context, identity, tasks_identity, workplace
+from mtnas.base.files import read_json
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.model import ElasticModel
 from mtnas.job.schema import Job
 from mtnas.train import finetune as finetuning
 from mtnas.train import loop
-from mtnas.train.checkpoint import weights_hash
+from mtnas.train.checkpoint import load_weights, weights_hash
 from mtnas.train.config import FinetuneConfig, TrainConfig
+from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.result import FinetuneResult, TrainResult
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
@@ -66,6 +69,9 @@ def train(
     }
     with workplace(out, "train", inputs) as call:
         context = given_context(Job(seed=seed, train=config), call.run, elastic, data, found, progress)
+        if call.done:
+            elastic.load_state(load_weights(call.folder / WEIGHTS))
+            return _past(call.folder)
         result = loop.train(
             elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
         )
@@ -122,11 +128,19 @@ def finetune(
         "seed": seed,
     }
     with workplace(out, "train", inputs) as call:
+        if call.done:
+            student.load_state_dict(load_weights(call.folder / WEIGHTS))
+            return Finetuned(student.eval(), _past(call.folder))
         result = finetuning.finetune(
             student, found, data.split("train"), config, call.folder, teacher=teacher, seed=seed, progress=progress
         )
         call.finish(result.weights_hash)
     return Finetuned(student.eval(), result)
+
+
+def _past(folder: Path) -> TrainResult:
+    """The result of a training that is complete."""
+    return TrainResult.from_json(read_json(folder / RESULT, schema="train/1"))
 
 
 def _with_epochs(config: Config, epochs: int | None) -> Config:

@@ -24,12 +24,23 @@ def test_training_continues_in_its_folder(tmp_path: Path) -> None:
     elastic = mtnas.make_elastic(user_model(), example(), prove=False)
     mtnas.train(elastic, TASKS, data, config=TRAIN, out=tmp_path)
     curves = (tmp_path / "2-train" / "curves.jsonl").read_text()
-    other = mtnas.make_elastic(user_model(), example(), prove=False)
-    mtnas.train(other, TASKS, data, config=TRAIN, out=tmp_path)
+    for _ in range(2):
+        other = mtnas.make_elastic(user_model(), example(), prove=False)
+        mtnas.train(other, TASKS, data, config=TRAIN, out=tmp_path)
     assert (tmp_path / "2-train" / "curves.jsonl").read_text() == curves
     assert all(torch.equal(tensor, other.state()[name]) for name, tensor in elastic.state().items())
     mtnas.train(other, TASKS, data, config=replace(TRAIN, lr=1e-4), out=tmp_path)
     assert (tmp_path / "2-train.superseded-1" / "curves.jsonl").read_text() == curves
+
+
+def test_fine_tuning_continues_in_its_folder(ready: Ready, tmp_path: Path) -> None:
+    """And a mapping of tasks, without a teacher, is fine too."""
+    network = ready.elastic.extract(ready.elastic.space.smallest)
+    tasks = mtnas.make_tasks(["edges"], ready.data)
+    first = mtnas.finetune(network, tasks, ready.data, epochs=1, out=tmp_path)
+    for _ in range(2):
+        again = mtnas.finetune(network, tasks, ready.data, epochs=1, out=tmp_path)
+        assert same(state_of(first.model), again.model) and again.result == first.result
 
 
 def test_every_output_that_is_a_target_is_a_task(ready: Ready) -> None:
@@ -59,8 +70,10 @@ def test_a_profile_is_saved_and_read(ready: Ready, tmp_path: Path) -> None:
 def test_profiling_continues_in_its_folder(tmp_path: Path) -> None:
     elastic = mtnas.make_elastic(Chain(), example(), prove=False)
     first = mtnas.profile(elastic, config=replace(QUICK, samples=6), out=tmp_path)
-    second = mtnas.profile(elastic, config=replace(QUICK, samples=6), out=tmp_path)
-    assert [point.record for point in first.record.points] == [point.record for point in second.record.points]
+    for _ in range(2):
+        again = mtnas.profile(elastic, config=replace(QUICK, samples=6), out=tmp_path)
+        assert [point.record for point in first.record.points] == [point.record for point in again.record.points]
+        assert again.record.created == first.record.created
 
 
 def test_a_search_is_not_repeated(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
