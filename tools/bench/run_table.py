@@ -134,7 +134,8 @@ def note(job: Job, verify: Mapping[str, Any], certificate: Mapping[str, Any]) ->
     data = job.data
     return (
         f"Job {job.name}: {data.name}, {data.width}x{data.height}, one training of {job.train.epochs} epochs; metrics "
-        f"on the {verify['split']} split, which nothing was chosen by. `full` and `chosen` are sub-networks of the supernet; "
+        f"on the {verify['split']} split, which nothing was chosen by. "
+        "`full` and `chosen` are sub-networks of the supernet; "
         f"`pruned` and `int8` had {job.finetune.epochs} further epochs, the full network teaching, so part of their "
         f"gain is training. Latency with 95 % interval, all rows "
         f"interleaved: {certificate['runtime']}, {certificate['threads']} thread; the certificate measured the "
