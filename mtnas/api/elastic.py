@@ -23,8 +23,9 @@ def make_elastic(
 ) -> ElasticModel:
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
 
-    The model is copied; the caller's stays as it is. A trained network keeps its function at full width; call
-    `elastic.sort_channels()` to put its most important channels first.
+    The model is copied; the caller's stays as it is. Channels are sorted by importance (L1), which keeps the function
+    at full width and makes a narrower width keep the strongest ones; `elastic.sort_channels(importance)` sorts by
+    another importance.
 
     Args:
         model: any module that keeps the contract.
@@ -40,6 +41,8 @@ def make_elastic(
         SpaceError: rules that cannot be read.
     """
     known = rules if rules is None or isinstance(rules, SpaceRules) else read_rules(str(rules))
-    return room.make_elastic(
+    elastic = room.make_elastic(
         model, example_inputs, rules=known, round_to=round_to, ignored_layers=ignored_layers, prove=prove
     )
+    elastic.sort_channels()
+    return elastic

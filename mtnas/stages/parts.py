@@ -53,15 +53,20 @@ def make_model(job: Job, tasks: dict[str, Task], info: DataInfo, seed: int) -> n
 
 
 def make_elastic_model(job: Job, model: nn.Module, info: DataInfo) -> ElasticModel:
-    """The elastic model; widths follow the job's space rules."""
+    """The elastic model; widths follow the job's space rules, important channels come first.
+
+    Sorting keeps the function. It matters for networks that come trained: a slimmed width is a prefix.
+    """
     example_BCHW = torch.zeros(1, 3, info.height, info.width)
-    return make_elastic(
+    elastic = make_elastic(
         model,
         example_BCHW,
         rules=read_rules(job.space.rules),
         round_to=job.space.round_to,
         ignored_layers=job.space.ignored_layers,
     )
+    elastic.sort_channels()
+    return elastic
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
