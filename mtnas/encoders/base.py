@@ -6,6 +6,7 @@ C = channels, H, W = rows and columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -31,6 +32,43 @@ class Encoder(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
+
+
+class StagedEncoder(Encoder):
+    """A stem at stride 2, then one stage of blocks per level; every stage's output is a level.
+
+    Args:
+        stem: image to the first stage's input, `width` channels at stride 2.
+        levels: what the stages return.
+        depth: blocks of each stage.
+        width: channels that the stem returns.
+        block: (channels in, channels out, stride) -> one block; the first of a stage strides.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        levels: tuple[Level, ...],
+        depth: Sequence[int],
+        width: int,
+        block: Callable[[int, int, int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.levels, self.stem = levels, stem
+        stages, channels, stride = [], width, 2
+        for level, blocks in zip(levels, depth, strict=True):
+            layers = [block(channels, level.channels, level.stride // stride)]
+            layers += [block(level.channels, level.channels, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(*layers))
+            channels, stride = level.channels, level.stride
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
+        x_BCHW, maps = self.stem(image_BCHW), []
+        for stage in self.stages:
+            x_BCHW = stage(x_BCHW)
+            maps.append(x_BCHW)
+        return tuple(maps)
 
 
 def stage_levels(width: int, stages: int, output_stride: int) -> tuple[Level, ...]:

@@ -7,10 +7,11 @@ that ranges are bounded for 8-bit arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
-from mtnas.encoders.base import Encoder, conv_bn, stage_levels
+from mtnas.encoders.base import StagedEncoder, conv_bn, stage_levels
 
 
 class InvertedResidual(nn.Module):
@@ -29,7 +30,7 @@ class InvertedResidual(nn.Module):
         return x_BCHW + inner_BCHW if self.residual else inner_BCHW
 
 
-class MobileNet(Encoder):
+class MobileNet(StagedEncoder):
     """Stem at stride 2, then stages at strides 4, 8, 16, ... up to `output_stride`.
 
     Args:
@@ -49,20 +50,11 @@ class MobileNet(Encoder):
         output_stride: int = 16,
         expansion: int = 4,
     ) -> None:
-        super().__init__()
-        self.levels = stage_levels(width, len(depth), output_stride)
-        self.stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU6())
-        stages, channels, stride = [], width, 2
-        for level, blocks in zip(self.levels, depth, strict=True):
-            layers = [InvertedResidual(channels, level.channels, level.stride // stride, expansion)]
-            layers += [InvertedResidual(level.channels, level.channels, 1, expansion) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(*layers))
-            channels, stride = level.channels, level.stride
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
-        x_BCHW, maps = self.stem(image_BCHW), []
-        for stage in self.stages:
-            x_BCHW = stage(x_BCHW)
-            maps.append(x_BCHW)
-        return tuple(maps)
+        stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU6())
+        super().__init__(
+            stem,
+            stage_levels(width, len(depth), output_stride),
+            depth,
+            width,
+            partial(InvertedResidual, expansion=expansion),
+        )

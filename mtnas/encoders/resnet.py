@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mtnas.encoders.base import Encoder, conv_bn, stage_levels
+from mtnas.encoders.base import StagedEncoder, conv_bn, stage_levels
 
 
 class BasicBlock(nn.Module):
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
         return self.relu(inner_BCHW + self.shortcut(x_BCHW))
 
 
-class ResNet(Encoder):
+class ResNet(StagedEncoder):
     """Stem at stride 2, then stages at strides 4, 8, 16, ... up to `output_stride`.
 
     Args:
@@ -42,20 +42,5 @@ class ResNet(Encoder):
     def __init__(
         self, *, width: int = 32, depth: Sequence[int] = (1, 2, 2, 2), in_channels: int = 3, output_stride: int = 16
     ) -> None:
-        super().__init__()
-        self.levels = stage_levels(width, len(depth), output_stride)
-        self.stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU())
-        stages, channels, stride = [], width, 2
-        for level, blocks in zip(self.levels, depth, strict=True):
-            layers = [BasicBlock(channels, level.channels, level.stride // stride)]
-            layers += [BasicBlock(level.channels, level.channels, 1) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(*layers))
-            channels, stride = level.channels, level.stride
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
-        x_BCHW, maps = self.stem(image_BCHW), []
-        for stage in self.stages:
-            x_BCHW = stage(x_BCHW)
-            maps.append(x_BCHW)
-        return tuple(maps)
+        stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU())
+        super().__init__(stem, stage_levels(width, len(depth), output_stride), depth, width, BasicBlock)

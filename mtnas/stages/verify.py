@@ -32,22 +32,23 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `verify.json`, `certificate.json` (every attempt in `certificates.jsonl`) and `pictures/`; a missed budget
     is told by the caller."""
     networks = _networks(context)
+    delivered = Network.load(context.run.stage("prune"), "delivered")
     models = {name: network.onnx(context.graph).SerializeToString() for name, network in networks.items()}
     quantized = context.run.stage("quantize") / "int8.onnx"
     if quantized.exists():
         models["int8"] = quantized.read_bytes()
-    result = _verified(context)
+    result = _verified(context, delivered)
     scores = {name: score_file(context, model, "report") for name, model in models.items()}
     costs = file_costs(context, models)
-    rows = [_row(context, name, networks, scores[name], costs[name]) for name in models]
-    certificate = _certified(context, costs["full"])
-    delivered = context.run.stage("export") / "model.onnx"
+    rows = [_row(context, name, networks.get(name, delivered), scores[name], costs[name]) for name in models]
+    certificate = _certified(context, delivered.selection, costs["full"])
+    after = (context.run.stage("export") / "model.onnx").read_bytes()
     record = {
         **result.to_json(),
         "table": rows,
-        "branches": context.graph.counts(networks["pruned"].selection).branches_json(),
+        "branches": context.graph.counts(delivered.selection).branches_json(),
         "branches_full": context.graph.counts(Selection.of({})).branches_json(),
-        "pictures": _pictures(context, {"before": models["full"], "after": delivered.read_bytes()}, folder),
+        "pictures": _pictures(context, {"before": models["full"], "after": after}, folder),
     }
     write_json(folder / "verify.json", record)
     write_json(folder / "certificate.json", certificate.to_json())
@@ -66,12 +67,11 @@ def _networks(context: RunContext) -> dict[str, Network]:
     }
 
 
-def _verified(context: RunContext) -> VerifyResult:
+def _verified(context: RunContext, delivered: Network) -> VerifyResult:
     """The delivered file against the trained network; the floors were judged on the select split, where they chose."""
     from mtnas.score.score import score
     from mtnas.verify.verify import Primary, Subject, verify
 
-    delivered = Network.load(context.run.stage("prune"), "delivered")
     module = delivered.module(context.trained)
     image_BCHW, _ = context.split("report").batch(np.arange(min(16, len(context.split("report")))))
     subject = Subject(
@@ -89,7 +89,7 @@ def _verified(context: RunContext) -> VerifyResult:
         )
 
 
-def _certified(context: RunContext, full: Mapping[str, Mapping[str, Any]]) -> Certificate:
+def _certified(context: RunContext, delivered: Selection, full: Mapping[str, Mapping[str, Any]]) -> Certificate:
     """The delivered file against the budget; percents refer to the full network measured just now, side by side."""
     from mtnas.measure.certify import certify
 
@@ -103,7 +103,6 @@ def _certified(context: RunContext, full: Mapping[str, Mapping[str, Any]]) -> Ce
         now["memory_mb"] = profile["memory_mb"]["value"]
     bounds = job.budget.resolve(now)
     measurable = {name: bound for name, bound in bounds.items() if name not in {"macs", "params"}}
-    delivered = Network.load(context.run.stage("prune"), "delivered").selection
     predicted = predicted_latency(context, delivered)
     certificate = certify(
         context.run.stage("export") / "model.onnx",
@@ -123,13 +122,12 @@ def _certified(context: RunContext, full: Mapping[str, Mapping[str, Any]]) -> Ce
 def _row(
     context: RunContext,
     name: str,
-    networks: Mapping[str, Network],
+    network: Network,
     scores: Scores,
     costs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One network of the table: metrics on the report split, counted and measured costs."""
-    source = networks.get(name) or Network.load(context.run.stage("prune"), "delivered")
-    counts = context.graph.counts(source.selection)
+    counts = context.graph.counts(network.selection)
     primary = {
         task: {"metric": spec.primary.name, "value": scores[task][spec.primary.name], "unit": spec.primary.unit}
         for task, spec in context.tasks.items()
