@@ -1,1 +1,1 @@
-"""What runs on the target: a self-contained runner that needs numpy and the runtime, and nothing of this package."""
+"""What runs on the target: a self-contained runner that needs Python 3.8, numpy and a runtime, and no other room."""

@@ -19,7 +19,8 @@ from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Measured
 from mtnas.base.seeds import derive_seed, generator
 from mtnas.base.tables import lookup
-from mtnas.device.runner import one_round, random_inputs, runs_for, warm_up
+from mtnas.device.inputs import random_inputs
+from mtnas.device.timing import one_round, runs_for, warm_up
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive

@@ -1,18 +1,17 @@
-"""The runner as a device sees it: one file, one job, JSON lines."""
+"""The runner as a device sees it: one archive, one job, JSON lines."""
 
 from __future__ import annotations
 
-import ast
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mtnas.device import runner
+from mtnas.device.inputs import random_inputs
 from mtnas.measure.anchor import anchor_model, empty_model
+from mtnas.measure.reach.archive import runner_archive, runner_sha256
 
 LATENCY = {
     "schema": "device-job/1",
@@ -31,11 +30,11 @@ LATENCY = {
 
 def run(folder: Path, job: dict) -> tuple[int, list[dict]]:
     """The runner alone in a folder, away from this package."""
-    shutil.copy(runner.__file__, folder / "runner.py")
+    (folder / "runner.pyz").write_bytes(runner_archive())
     (folder / "anchor.onnx").write_bytes(anchor_model())
     (folder / "empty.onnx").write_bytes(empty_model())
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-I", "runner.py", "job.json"]
+    command = [sys.executable, "-I", "runner.pyz", "job.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
@@ -65,7 +64,7 @@ def test_memory_job(tmp_path: Path) -> None:
     [
         ({"models": {"a": "missing.onnx"}}, "missing.onnx"),
         ({"models": {}, "schema": "device-job/9"}, "device-job/9"),
-        ({"models": {}, "kind": "energy"}, "energy"),
+        ({"models": {}, "kind": "no_such_kind"}, "no_such_kind"),
         ({"models": {}, "runtime": "no_such_runtime"}, "no_such_runtime"),
     ],
 )
@@ -74,23 +73,15 @@ def test_failures_are_records_and_status_one(tmp_path: Path, change: dict, part:
     assert status == 1 and records[-1]["event"] == "error" and part in records[-1]["text"]
 
 
-def test_needs_nothing_but_the_standard_library_numpy_and_a_runtime() -> None:
-    tree = ast.parse(Path(runner.__file__).read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    roots = {name.partition(".")[0] for name in names}
-    assert roots - set(sys.stdlib_module_names) <= {"numpy", "onnxruntime", "openvino"}
-    top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    assert not top & {"onnxruntime", "openvino"}
-
-
-def test_speaks_the_grammar_of_old_interpreters() -> None:
-    ast.parse(Path(runner.__file__).read_text(), feature_version=(3, 9))
+def test_the_archive_is_the_same_bytes_in_every_process() -> None:
+    code = "from mtnas.measure.reach.archive import runner_sha256; print(runner_sha256())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == runner_sha256()
 
 
 def test_random_inputs_are_reproducible_and_free_dimensions_are_one() -> None:
     specs = [("image", "float32", (None, 3, 4)), ("index", "int64", (2,))]
-    first, second = runner.random_inputs(specs, 5), runner.random_inputs(specs, 5)
+    first, second = random_inputs(specs, 5), random_inputs(specs, 5)
     assert first["image"].shape == (1, 3, 4) and first["image"].dtype.name == "float32"
     assert (first["image"] == second["image"]).all() and (first["index"] == 0).all()
-    assert (first["image"] != runner.random_inputs(specs, 6)["image"]).any()
+    assert (first["image"] != random_inputs(specs, 6)["image"]).any()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mtnas.base.errors import DeviceMissing, JobError, ModelError
-from mtnas.device.runner import one_round, runs_for, warm_up
+from mtnas.device.timing import one_round, runs_for, warm_up
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive
@@ -165,7 +165,7 @@ def test_config_is_checked(wrong: dict[str, object], where: str) -> None:
 
 
 def test_measuring_imports_no_torch() -> None:
-    rooms = "mtnas.measure.protocol, mtnas.device.runner"
+    rooms = "mtnas.measure.protocol, mtnas.device.main"
     code = f"import sys, {rooms}; print(sorted({{'torch', 'onnxruntime', 'sklearn'}} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)

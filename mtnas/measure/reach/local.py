@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mtnas.base.errors import DeviceMissing
-from mtnas.device import runner
+from mtnas.device.main import SCHEMA
+from mtnas.measure.reach.archive import runner_archive
 
 _TIMEOUT_S = 900.0
 
@@ -20,9 +21,11 @@ def run_job(job: Mapping[str, Any], timeout_s: float = _TIMEOUT_S) -> list[dict[
     """Run one job in a process of its own and return its records; raise `DeviceMissing` when it fails."""
     with tempfile.TemporaryDirectory(prefix="mtnas-") as folder:
         path = Path(folder) / "job.json"
-        path.write_text(json.dumps({"schema": runner.SCHEMA, **job}), encoding="utf-8")
+        path.write_text(json.dumps({"schema": SCHEMA, **job}), encoding="utf-8")
+        runner = Path(folder) / "runner.pyz"
+        runner.write_bytes(runner_archive())
         # -I: neither the caller's folder nor PYTHONPATH may change what the runner imports
-        command = [sys.executable, "-I", str(runner.__file__), str(path)]
+        command = [sys.executable, "-I", str(runner), str(path)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired as error:

@@ -1,7 +1,7 @@
 """The contract of a runtime: open a network from its ONNX bytes, run it, bind it for timing, close it.
 
-`Session` is the checked shell; the small class that talks to the library lives in `mtnas/device/runner.py`, because
-the same code runs on a device without this package.
+`Session` is the checked shell; the small class that talks to the library lives in `mtnas/device`, because the same
+code runs on a device without this package.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtnas.base.optional import require
-from mtnas.device.runner import OnnxruntimeNetwork
+from mtnas.device.onnxruntime_cpu import OnnxruntimeNetwork
 from mtnas.measure.runtimes.base import RuntimeOptions, Session, unreadable
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtnas.base.optional import require
-from mtnas.device.runner import OpenvinoNetwork
+from mtnas.device.openvino_cpu import OpenvinoNetwork
 from mtnas.measure.runtimes.base import RuntimeOptions, Session, unreadable
 
 

@@ -1,4 +1,4 @@
-"""Runtimes by name. A new one: one file, one row, one class in `mtnas/device/runner.py`; the exam runs by itself."""
+"""Runtimes by name. A new one: one file, one row, one class and row in `mtnas/device`."""
 
 from __future__ import annotations
 
