@@ -36,6 +36,24 @@ def quantile_interval(values: Sequence[float] | np.ndarray, q: float, confidence
     return float(low), float(high)
 
 
+def percentile_bound(values: Sequence[float] | np.ndarray, q: float, confidence: float) -> float | None:
+    """The smallest sample that the q-quantile exceeds with probability 1 - confidence at most; None with too few.
+
+    The rule of MLPerf's early stopping (inference rules, appendix, with tolerance 0): of n independent samples the
+    t slowest may be left out as long as the binomial tail allows it, and the slowest of the rest is the bound.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    above = np.flatnonzero(binomial_cdf(len(ordered), q) >= confidence)
+    if not len(above) or above[0] >= len(ordered):
+        return None
+    return float(ordered[above[0]])
+
+
+def samples_to_bound(q: float, confidence: float) -> int:
+    """How many independent samples it takes until the largest one bounds the q-quantile."""
+    return math.ceil(math.log1p(-confidence) / math.log(q))
+
+
 def rounds_quantile_interval(
     runs_RN: np.ndarray, q: float, confidence: float, rng: np.random.Generator
 ) -> tuple[float, float]:
