@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "limits": (list,),
     "notes": (str,),
 }
+#: precision -> precision of the files that are measured
+PRECISIONS = {"float32": "float32", "float16": "float32", "int8": "int8"}
+_OLD_PRECISIONS = {"as in the file": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class DeviceDescription:
         reach: how to get there; `local` is this machine.
         runtime: row of the runtimes table.
         threads: threads inside an operator.
-        precision: what float32 files are computed in.
+        precision: files that are measured and delivered: float32, int8, or float16 (float32 files, computed so).
         dialect: row of the quantization dialects.
         round_to: channels per step of the device's latency staircase in float32.
         limits: budget names that can be measured or counted here.
@@ -100,6 +103,8 @@ def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
             raise JobError(f"a value of type {wanted}", received=repr(value), where=f"{path}: {key}")
     if "name" not in raw:
         raise JobError("the key 'name'", received=f"only {sorted(raw)}", where=str(path), cure="name: <folder name>")
+    raw = {**raw, "precision": _OLD_PRECISIONS.get(raw.get("precision", ""), raw.get("precision", "float32"))}
+    check_name(raw["precision"], PRECISIONS, "precision", where=f"{path}: precision")
     device = DeviceDescription(**{**raw, "limits": tuple(raw.get("limits", DeviceDescription(name="").limits))})
     check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
     for limit in device.limits:
@@ -112,7 +117,10 @@ def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
 
 
 def matching_device(config: MeasureConfig) -> DeviceDescription:
-    """The configured device; raise `JobError` when the job asks for another runtime or thread count."""
+    """The configured device; raise `JobError` when the job asks for another runtime or thread count.
+
+    A precision in the config wins over the device's own: the same device may be profiled for float32 and for int8.
+    """
     device = read_device(config.device)
     for key in ("runtime", "threads"):
         declared, asked = getattr(device, key), getattr(config, key)
@@ -123,4 +131,23 @@ def matching_device(config: MeasureConfig) -> DeviceDescription:
                 where=f"device.{key}",
                 cure=f"set device.{key} to {declared!r}, or choose or describe another device",
             )
-    return device
+    return device if config.precision == "auto" else replace(device, precision=config.precision)
+
+
+def measured_precision(config: MeasureConfig) -> str:
+    """Precision of the files that are measured: `float32` or `int8`."""
+    return PRECISIONS[matching_device(config).precision]
+
+
+def check_precision(folder: Path, config: MeasureConfig) -> None:
+    """Raise `JobError` when the profile in this folder was measured in another precision than is asked for."""
+    if not (folder / "device.yaml").is_file():
+        return
+    measured, asked = PRECISIONS[read_device(str(folder)).precision], measured_precision(config)
+    if measured != asked:
+        raise JobError(
+            f"a profile of {asked} networks",
+            received=f"one of {measured} networks",
+            where=str(folder),
+            cure=f"set device.precision to {measured}, or profile into a new folder",
+        )

@@ -7,16 +7,17 @@ What does depend on numbers is kept: weights are the network's own, zero points 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mtnas.base.tables import check_name
+from mtnas.base.groups import Selection
 from mtnas.quantize.config import QuantizeConfig
 from mtnas.quantize.dialects import DIALECTS, Dialect
+from mtnas.quantize.levels import not_negative, quantize_operand, quantize_weight
 from mtnas.quantize.marks import Bias, Mark, Marks, mark_tensors
 from mtnas.quantize.prepare import clean, named
 from mtnas.quantize.ptq import kept_in_float, seven_bit
@@ -26,24 +27,6 @@ from mtnas.quantize.residual import free_main_paths
 _SMALL = 64
 #: half range of a signed activation; each tensor gets a little more, so that no two scales are equal by chance
 _RANGE, _STEP = 4.0, 0.0078125
-#: outputs are never negative, whatever comes in
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "Softmax", "Abs", "HardSigmoid"})
-#: not negative when no input is
-_KEEPS_SIGN = frozenset(
-    {
-        "Add",
-        "AveragePool",
-        "Concat",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "Identity",
-        "MaxPool",
-        "Mul",
-        "ReduceMax",
-    }
-    | {"ReduceMean", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
-)
 
 
 def timing_copy(
@@ -63,7 +46,6 @@ def timing_copy(
         float_branches: tasks whose decoders stay in float; `shared` keeps what several tasks share.
         float_heads, float_nodes, float_upsampling: as in `QuantizeConfig`.
     """
-    check_name(dialect, DIALECTS, "quantization dialect", "dialect")
     config = QuantizeConfig(
         dialect=dialect,
         float_branches=tuple(float_branches),
@@ -71,14 +53,40 @@ def timing_copy(
         float_nodes=tuple(float_nodes),
         float_upsampling=float_upsampling,
     )
+    return copy_for(model, config)
+
+
+def copy_for(model: onnx.ModelProto, config: QuantizeConfig) -> onnx.ModelProto:
+    """The timing copy of what quantization would make with these settings."""
+    dialect = DIALECTS[config.dialect]
     light = named(without_weights(model))
-    marks = mark_tensors(light.graph, DIALECTS[dialect], kept_in_float(light.graph, config))
+    marks = mark_tensors(light.graph, dialect, kept_in_float(light.graph, config))
     arrays = {tensor.name: tensor for tensor in (*light.graph.initializer, *model.graph.initializer)}
-    copy = _Copy(light, arrays, DIALECTS[dialect], marks, 64 if seven_bit(config) else 127)
+    copy = _Copy(light, arrays, dialect, marks, 64 if seven_bit(config) else 127)
     result = copy.build()
-    if DIALECTS[dialect].skip_inputs_only:
+    if dialect.skip_inputs_only:
         free_main_paths(result)
     return clean(result)
+
+
+def file_bytes(precision: str, config: QuantizeConfig) -> Callable[[onnx.ModelProto], bytes]:
+    """How float networks become the files that are measured: as they are, or as timing copies.
+
+    Args:
+        precision: `float32` or `int8`, as `mtnas.measure.devices.measured_precision` says.
+        config: dialect and what stays in float; read for `int8` only.
+    """
+    if precision == "int8":
+        return lambda model: copy_for(model, config).SerializeToString()
+    return lambda model: model.SerializeToString()
+
+
+def precise_cut(
+    cut: Callable[[Selection], onnx.ModelProto], precision: str, config: QuantizeConfig
+) -> Callable[[Selection], bytes]:
+    """The cut of a profile in one precision: a selection's file."""
+    written = file_bytes(precision, config)
+    return lambda selection: written(cut(selection))
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -96,26 +104,6 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             graph.initializer.append(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
     return light
-
-
-def not_negative(graph: onnx.GraphProto, arrays: dict[str, TensorProto]) -> set[str]:
-    """Tensors that cannot hold a negative number, as far as the operators say."""
-    found: set[str] = set()
-    for node in graph.node:
-        sources = [name for name in node.input[: None if node.op_type in {"Add", "Mul", "Concat"} else 1] if name]
-        if node.op_type == "Clip":
-            low = arrays.get(node.input[1]) if len(node.input) > 1 else None
-            safe = low is not None and float(numpy_helper.to_array(low)) >= 0
-        else:
-            safe = node.op_type in _KEEPS_SIGN and all(_safe(name, found, arrays) for name in sources)
-        if safe or node.op_type in _NEVER_NEGATIVE:
-            found.update(node.output)
-    return found
-
-
-def _safe(name: str, found: set[str], arrays: dict[str, TensorProto]) -> bool:
-    stored = arrays.get(name)
-    return name in found or (stored is not None and bool((numpy_helper.to_array(stored) >= 0).all()))
 
 
 @dataclass
@@ -259,27 +247,3 @@ class _Copy:
         image = numpy_helper.to_array(self.stored[self._scale_of(bias.image)[0]])
         weight = numpy_helper.to_array(self.stored[f"{bias.weight}_scale"])
         return image.astype(np.float64) * weight.astype(np.float64) * bias.beta
-
-
-def quantize_weight(array: np.ndarray, axis: int | None, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale, zero point and int8 levels of a weight, symmetric, one scale per position of `axis` if there is one."""
-    others = tuple(a for a in range(array.ndim) if a != axis) if axis is not None else None
-    widest = np.maximum(array.max(axis=others), -array.min(axis=others)).astype(np.float32)
-    scale = np.where(widest > 0, widest / np.float32(most), np.float32(1)).astype(np.float32)
-    shape = [-1 if a == axis else 1 for a in range(array.ndim)] if axis is not None else [1] * array.ndim
-    levels = array * (1 / scale).reshape(shape)
-    np.rint(levels, out=levels)
-    return scale, np.zeros(scale.shape, np.int8), levels.astype(np.int8)
-
-
-def quantize_operand(array: np.ndarray, dialect: Dialect) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale, zero point and levels of a stored operand, as the dialect quantizes activations."""
-    low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
-    if dialect.symmetric:
-        scale, zero, least, most = max(-low, high) / 127 or 1.0, 0, -127, 127
-    else:
-        scale = (high - low) / 255 or 1.0
-        zero, least, most = round(-low / scale), 0, 255
-    kind = np.int8 if dialect.activations == "QInt8" else np.uint8
-    levels = np.clip(np.rint(array / scale) + zero, least, most).astype(kind)
-    return np.array(scale, np.float32), np.array(zero, kind), levels

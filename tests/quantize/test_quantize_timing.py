@@ -25,10 +25,11 @@ from mtnas.measure.gate import never_slower
 from mtnas.quantize.check import int8_report
 from mtnas.quantize.config import QuantizeConfig
 from mtnas.quantize.dialects import DIALECTS
+from mtnas.quantize.levels import not_negative
 from mtnas.quantize.prepare import named
 from mtnas.quantize.ptq import kept_in_float, quantize_onnx
 from mtnas.quantize.session import open_session, run_images
-from mtnas.quantize.timing import not_negative, timing_copy
+from mtnas.quantize.timing import timing_copy
 
 PAIR = {"QuantizeLinear", "DequantizeLinear"}
 
