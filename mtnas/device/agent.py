@@ -140,10 +140,16 @@ def tail(request: dict[str, Any]) -> None:
 
 
 def leave(request: dict[str, Any]) -> None:
-    """Stop the session's runner and remove the session; with the last one, all that was ever put here."""
+    """Stop the session's runner and remove the session; with the last one, all that was ever put here.
+
+    What is kept after the end is put aside, so that the same command measures anew.
+    """
     session, folder = _session(request), _folder(request)
     _stop(session)
-    if not request["keep"]:
+    if request["keep"]:
+        if request["finished"] and os.path.isdir(session):
+            os.replace(session, f"{session}.{time.time():.0f}")
+    else:
         shutil.rmtree(session, ignore_errors=True)
         sessions = os.path.join(folder, "sessions")
         if os.path.isdir(sessions) and not os.listdir(sessions):

@@ -14,12 +14,16 @@ from mtnas.base.errors import JobError
 from mtnas.base.resources import resource_folder
 from mtnas.base.tables import check_name, nearest
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.reach.hook_settings import read_hook
+from mtnas.measure.reach.ssh_settings import SshSettings
+from mtnas.measure.reach.table import REACHES
 from mtnas.measure.runtimes.table import RUNTIMES
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "title": (str,),
     "reach": (str,),
+    "ssh": (dict,),
     "runtime": (str,),
     "threads": (int,),
     "precision": (str,),
@@ -27,6 +31,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "round_to": (int,),
     "limits": (list,),
     "notes": (str,),
+    "hook": (dict,),
 }
 #: precision -> precision of the files that are measured
 PRECISIONS = {"float32": "float32", "float16": "float32", "int8": "int8"}
@@ -40,7 +45,8 @@ class DeviceDescription:
     Args:
         name: the folder's name.
         title: one line for people.
-        reach: how to get there; `local` is this machine.
+        reach: row of the reach table; `local` is this machine.
+        ssh: with `reach: ssh`, how to get there; see `mtnas.measure.reach.ssh_settings`.
         runtime: row of the runtimes table.
         threads: threads inside an operator.
         precision: files that are measured and delivered: float32, int8, or float16 (float32 files, computed so).
@@ -48,11 +54,13 @@ class DeviceDescription:
         round_to: channels per step of the device's latency staircase in float32.
         limits: budget names that can be measured or counted here.
         notes: anything a reader of the numbers should know.
+        hook: the user's own command, where `reach` is `hook`; see `mtnas.measure.reach.hook_settings`.
     """
 
     name: str
     title: str = ""
     reach: str = "local"
+    ssh: Mapping[str, Any] = field(default_factory=dict)
     runtime: str = "onnxruntime"
     threads: int = 1
     precision: str = "float32"
@@ -60,9 +68,10 @@ class DeviceDescription:
     round_to: int = 16
     limits: tuple[str, ...] = field(default=("latency_ms", "size_mb", "memory_mb", "macs", "params"))
     notes: str = ""
+    hook: Mapping[str, Any] = field(default_factory=dict)
 
     def to_yaml(self) -> str:
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != {}}
         return yaml.safe_dump({**data, "limits": list(self.limits)}, sort_keys=False, width=110)
 
 
@@ -106,11 +115,15 @@ def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
     raw = {**raw, "precision": _OLD_PRECISIONS.get(raw.get("precision", ""), raw.get("precision", "float32"))}
     check_name(raw["precision"], PRECISIONS, "precision", where=f"{path}: precision")
     device = DeviceDescription(**{**raw, "limits": tuple(raw.get("limits", DeviceDescription(name="").limits))})
-    check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
+    if device.reach != "hook":  # there the command says what it is
+        check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
+    elif device.hook.get("command"):
+        read_hook(device.hook, str(path))
     for limit in device.limits:
         check_name(str(limit), LIMIT_UNITS, "limit", where=f"{path}: limits")
-    if device.reach != "local":
-        raise JobError("reach: local", received=device.reach, where=str(path), cure="other ways are not built yet")
+    check_name(device.reach, REACHES, "reach", where=f"{path}: reach")
+    if device.reach == "ssh":
+        SshSettings.of(device.ssh, f"{path}: ssh")
     if device.threads < 1 or device.round_to < 1:
         raise JobError("threads and round_to of at least 1", where=str(path))
     return device
