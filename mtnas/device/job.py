@@ -11,6 +11,7 @@ import random
 import tempfile
 from typing import Any, Callable, Dict, Sequence
 
+from .energy import measure_energy
 from .inputs import random_inputs
 from .machine import pinned
 from .networks import network_class
@@ -72,7 +73,13 @@ def layers(job: dict[str, Any], store: Store, emit: Emit) -> None:
         emit([{"event": "layers", "name": name, "layers": found, "options": network.options}])
 
 
-JOBS = {"latency": latency, "layers": layers, "memory": memory, "opened": opened}
+def energy(job: dict[str, Any], store: Store, emit: Emit) -> None:
+    """Energy of one run of each network, in loops of seconds; or one record that says that nothing counts it here."""
+    with pinned(job.get("affinity", ())):
+        measure_energy(job, lambda record: emit([record]), lambda entry: _warm_call(job, store.model(entry)))
+
+
+JOBS = {"energy": energy, "latency": latency, "layers": layers, "memory": memory, "opened": opened}
 
 
 def _each(job: dict[str, Any], store: Store, rules: Rules, rng: random.Random, cores: list[int], emit: Emit) -> None:
@@ -106,6 +113,13 @@ def _found(lane: Lane, options: dict[str, Any], cores: list[int], anchor_ms: Seq
         "options": dict(options, affinity=cores) if cores else options,
         "state": lane.state,
     }
+
+
+def _warm_call(job: dict[str, Any], model: bytes | str) -> Callable[[], Any]:
+    network = _open(job, model)
+    call = network.bind(random_inputs(network.inputs, job["seed"]))
+    open_lane("", call, job)
+    return call
 
 
 def _open(job: dict[str, Any], model: bytes | str) -> Any:
