@@ -16,6 +16,7 @@ from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
 
@@ -54,6 +55,7 @@ class ElasticGraph:
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, self._weights = split_weights(model, (*names.known, *names.parameters))
+        self._sized: dict[tuple[int, int], ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
@@ -108,6 +110,7 @@ class ElasticGraph:
         statistics: Mapping[str, np.ndarray] | None = None,
         fold_bn: bool = True,
         dynamic_batch: bool = False,
+        input_size: tuple[int, int] | None = None,
     ) -> onnx.ModelProto:
         """The network of one selection.
 
@@ -121,10 +124,29 @@ class ElasticGraph:
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
             dynamic_batch: leave the batch size open.
+            input_size: height and width in pixels, where they are not the example's.
         """
+        if input_size is not None and tuple(input_size) != self.input_shape[2:]:
+            return self.at_input_size(input_size).cut(
+                selection, state=state, statistics=statistics, fold_bn=fold_bn, dynamic_batch=dynamic_batch
+            )
         selection.check(self.groups)
         sources = Sources(state, statistics, self._known, self.names.aliases)
         return cut_model(self._plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
+
+    def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
+        """The same network and groups for images of another height and width, worked out once per size.
+
+        Raises:
+            ModelError: the graph has its input size baked in.
+        """
+        height, width = (int(length) for length in size)
+        if (height, width) == self.input_shape[2:]:
+            return self
+        if (height, width) not in self._sized:
+            model = at_input_size(self.full_model(), (height, width))
+            self._sized[height, width] = ElasticGraph(model, self.groups, self.names)
+        return self._sized[height, width]
 
     @cached_property
     def _known(self) -> frozenset[str]:
