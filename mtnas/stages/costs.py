@@ -65,7 +65,7 @@ def measured_costs(
     costs: dict[str, dict[str, Cost]] = {}
     for name, selection in selections.items():
         record = records[name]
-        latency = record.p95 if config.statistic == "p95" else record.p50
+        latency = record.statistic(config.statistic)
         factor = anchor_ms / record.anchor_ms if anchor_ms and config.correct_drift else 1.0
         costs[name] = {**counted_costs(context, selection), "latency_ms": scaled(latency, factor)}
         if limits_memory(context):
