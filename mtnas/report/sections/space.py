@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mtnas.report.gather import Results
 from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
+from mtnas.report.sections import stairs
 from mtnas.report.words import large, number, tasks_of
 
 
@@ -32,7 +33,8 @@ def render(results: Results) -> Html:
         for group in groups
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
-    return join(facts(pairs), folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4)))
+    every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
+    return join(facts(pairs), every, stairs.render(results))
 
 
 def _counts(counts: object) -> Html | str:
