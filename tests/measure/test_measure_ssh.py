@@ -18,6 +18,7 @@ import pytest
 from measure_subject import quick_config
 
 from mtnas.base.errors import DeviceMissing
+from mtnas.base.machine import cpu_info
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.certify import certify
 from mtnas.measure.config import MeasureConfig
@@ -99,11 +100,12 @@ def test_every_way_of_measuring_reaches_the_device(
 ) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(chain(16))
+    config = replace(config, processes=1)
     assert self_test(chain(16), config).overhead_ms > 0
     assert never_slower(chain(8), chain(48), config).verdict == "slower"
     assert peak_memory(file, config).unit == "mb"
-    certificate = certify(file, {"latency_ms": 1e6}, config, processes=2)
-    assert certificate.met and certificate.environment["cpu"] == environment_here(config).cpu
+    certificate = certify(file, {"latency_ms": 1e6}, config, processes=1)
+    assert certificate.met and certificate.environment["cpu"] == cpu_info()["model"]
     assert not remote.exists()
 
 
@@ -265,7 +267,7 @@ def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote
     old.chmod(0o755)
     venv.create(tmp_path / "bare", with_pip=False)
     bare = tmp_path / "bare" / "bin" / "python"
-    for python, words in ((old, "too old"), (bare, "numpy|onnxruntime")):
+    for python, words in ((old, "too old"), (bare, "numpy is not installed there")):
         device = server.device(tmp_path / f"with-{python.name}", remote, python=str(python))
         with pytest.raises(DeviceMissing, match=words):
             measure({"net": anchor_model()}, replace(quick_config(), device=str(device)))
