@@ -27,7 +27,8 @@ class OpenvinoNetwork:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
         }
-        self._ov, self._model, self._settings = ov, model, settings
+        self._ov, self._settings = ov, settings
+        self._model: Any = model
         self._compiled = self._compile(settings)
         self._request = self._compiled.create_infer_request()
         self.version = ov.__version__
