@@ -38,7 +38,7 @@ def reply(**record: Any) -> None:
 
 def check(request: dict[str, Any]) -> None:
     """What is installed here."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in request["modules"]:
         try:
             found[name] = str(getattr(importlib.import_module(name), "__version__", "unknown"))
@@ -56,7 +56,7 @@ def check(request: dict[str, Any]) -> None:
 def enter(request: dict[str, Any]) -> None:
     """Make the folders of a session, forget sessions nobody came back for, and say which files are missing."""
     folder = _folder(request)
-    made = []
+    made: list[str] = []
     for path in (folder, os.path.join(folder, "blobs"), os.path.join(folder, "sessions")):
         _make(path, made)
     if made:
