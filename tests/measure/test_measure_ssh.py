@@ -27,6 +27,7 @@ from mtnas.measure.certify import certify
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import read_device
 from mtnas.measure.gate import never_slower
+from mtnas.measure.lock import exclusive
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.profile import build_profile
 from mtnas.measure.protocol import Bench, environment_here, measure, self_test
@@ -294,7 +295,14 @@ def test_a_network_that_cannot_be_opened_is_told_and_tidied(config: MeasureConfi
     assert not remote.exists()
 
 
-def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote: Path) -> None:
+def test_two_measurements_on_a_device_wait_for_each_other(config: MeasureConfig, remote: Path) -> None:
+    lock = Path(f"/tmp/mtnas-measure-{os.getuid()}.lock")  # that of any measurement made there
+    with exclusive(60.0, path=lock), pytest.raises(DeviceMissing, match="another measurement"):
+        environment_here(replace(config, lock_wait_s=0.3))
+    assert not remote.exists()
+
+
+def test_old_python_missing_packages_and_a_full_disk(server: Loopback, tmp_path: Path, remote: Path) -> None:
     old = tmp_path / "old"
     old.write_text(
         f"#!/bin/sh\nshift\nexec {shutil.which('python3')} -c \"import sys; sys.exit('mtnas-python 3.6')\"\n"
@@ -302,7 +310,10 @@ def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote
     old.chmod(0o755)
     venv.create(tmp_path / "bare", with_pip=False)
     bare = tmp_path / "bare" / "bin" / "python"
-    for python, words in ((old, "too old"), (bare, "numpy is not installed there")):
+    small = tmp_path / "small"
+    small.write_text(f'#!/bin/sh\nulimit -f 8\nexec {sys.executable} "$@"\n')
+    small.chmod(0o755)
+    for python, words in ((old, "too old"), (bare, "numpy is not installed there"), (small, "disk there is full")):
         device = server.device(tmp_path / f"with-{python.name}", remote, python=str(python))
         with pytest.raises(DeviceMissing, match=words):
             measure({"net": anchor_model()}, replace(quick_config(), device=str(device)))
