@@ -155,9 +155,13 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Find the channel steps of a device for each precision, from small networks, in seconds."""
-    from mtnas.stages.probe import probe_device, probe_text
+    from mtnas.api.where import width_steps
+    from mtnas.measure.probe_networks import KINDS
+    from mtnas.stages.probe import probe_text, write_probe
 
-    record = probe_device(device, out, ConsoleProgress())
+    record = width_steps(device=device, kinds=tuple(KINDS), progress=ConsoleProgress()).to_json()
+    if out is not None:
+        write_probe(record, out)
     _emit(as_json, record, probe_text(record, out))
 
 

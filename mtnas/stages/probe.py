@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mtnas.base.files import write_json, write_text
-from mtnas.base.progress import Progress
+from mtnas.report.stairs_svg import stairs_svg
 from mtnas.stages.steps import STAIRS
 
 PICTURE = "stairs.svg"
 
 
-def probe_device(device: str, out: Path | None, progress: Progress) -> dict[str, Any]:
-    """Probe every kind of layer; with a folder, leave `stairs.json` and `stairs.svg` there."""
-    from mtnas.api.where import width_steps
-    from mtnas.measure.probe_networks import KINDS
-    from mtnas.report.stairs_svg import stairs_svg
-
-    record = width_steps(device=device, kinds=tuple(KINDS), progress=progress).to_json()
-    record = {**record, "device": device}
-    if out is not None:
-        environment = record["environment"]
-        title = f"{device}: {environment['runtime']} {environment['runtime_version']}, {environment['cpu']}"
-        write_json(out / STAIRS, record)
-        write_text(out / PICTURE, stairs_svg(record, title))
-    return record
+def write_probe(record: Mapping[str, Any], out: Path) -> None:
+    """Leave `stairs.json` and `stairs.svg` of a `stairs/1` record in a folder."""
+    environment = record["environment"]
+    title = f"{environment['device']}: {environment['runtime']} {environment['runtime_version']}, {environment['cpu']}"
+    write_json(out / STAIRS, record)
+    write_text(out / PICTURE, stairs_svg(record, title))
 
 
-def probe_text(record: dict[str, Any], out: Path | None) -> str:
-    """The same for people."""
-    lines = [f"width steps of {record['device']}, measured in {record['seconds']:.0f} s"]
+def probe_text(record: Mapping[str, Any], out: Path | None) -> str:
+    """The record in words; `out` is where files were written."""
+    lines = [f"width steps of {record['environment']['device']}, measured in {record['seconds']:.0f} s"]
     for precision, step in record["steps"].items():
         words = "in doubt, the curves are too noisy" if step is None else f"multiples of {step}"
         lines.append(f"  {precision:<9}{words}")

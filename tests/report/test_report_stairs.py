@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
 from report_parts import parts_record, stairs_record
 from report_run import FakeRun
 
-from mtnas.base.progress import Silent
 from mtnas.report.gather import gather
 from mtnas.report.sections import parts, stairs
 from mtnas.report.stairs_svg import stairs_svg
+from mtnas.stages.probe import probe_text, write_probe
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -60,16 +59,12 @@ def test_exact_by_construction_is_said() -> None:
     assert "exact by construction" in parts.sum_note(record)
 
 
-def test_the_verb_leaves_record_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtnas.api import where
-    from mtnas.stages.probe import probe_device, probe_text
-
-    environment = {"runtime": "onnxruntime", "runtime_version": "1.31.0", "cpu": "a processor"}
-    found = {**stairs_record(), "environment": environment}
-    fake = type("Found", (), {"to_json": lambda self: found})
-    monkeypatch.setattr(where, "width_steps", lambda **options: fake())
-    record = probe_device("local-ort", tmp_path / "new", Silent())
+def test_the_verb_leaves_record_and_picture(tmp_path: Path) -> None:
+    environment = {"device": "board", "runtime": "onnxruntime", "runtime_version": "1.31.0", "cpu": "a processor"}
+    record = {**stairs_record(), "environment": environment}
+    write_probe(record, tmp_path / "new")
     text = probe_text(record, tmp_path / "new")
+    assert "width steps of board" in text
     assert "float32  multiples of 16" in text
     assert "step 16  +60 % at edges" in text
     ElementTree.parse(tmp_path / "new" / "stairs.svg")
