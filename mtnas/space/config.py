@@ -9,10 +9,10 @@ from mtnas.base.errors import JobError
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceConfig:
-    """Which widths the network may take."""
+    """Which widths, and with a space such as `depth` which depths, the network may take."""
 
     rules: str = "default"
-    """A shipped search space (`default`, `fine`, `coarse`, ...) or a path to a YAML file."""
+    """A shipped search space (`default`, `fine`, `depth`, ...) or a path to a YAML file."""
     round_to: int = 8
     """Widths are multiples of this; a `round_to` in the rules goes before it."""
     ignored_layers: tuple[str, ...] = ()
