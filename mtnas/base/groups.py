@@ -118,7 +118,9 @@ class Selection:
 
     def lacks(self, group: ChannelGroup) -> bool:
         """Whether the group lies wholly inside skipped blocks, so that nothing of it is left."""
-        return bool(self.skipped and group.members) and all(inside(member.name, self.skipped) for member in group.members)
+        return bool(self.skipped and group.members) and all(
+            inside(member.name, self.skipped) for member in group.members
+        )
 
     def widths(self, groups: Sequence[ChannelGroup]) -> dict[str, int]:
         """Number of kept units of each group, full width where the selection is silent, 0 in skipped blocks."""

@@ -109,9 +109,7 @@ def _named(calls: Mapping[str, Sequence[Call]], network: nn.Module, names: Seque
     known = [name for name, _ in network.named_modules() if name]
     for name in names:
         if name not in known:
-            raise ModelError(
-                "modules of this model", received=repr(name), where="blocks", cure=nearest(name, known)
-            )
+            raise ModelError("modules of this model", received=repr(name), where="blocks", cure=nearest(name, known))
     return [name for name in calls if name in names] + [name for name in names if name not in calls]
 
 

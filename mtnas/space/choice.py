@@ -36,7 +36,9 @@ class Choice:
         if self.kind not in KINDS:
             raise SpaceError(f"a kind out of {KINDS}", received=self.kind, where=f"choice {self.name}")
         if self.kind in ("width", "depth") and list(self.options) != sorted(self.options, key=float):
-            raise SpaceError(f"{self.kind}s in ascending order", received=str(self.options), where=f"choice {self.name}")
+            raise SpaceError(
+                f"{self.kind}s in ascending order", received=str(self.options), where=f"choice {self.name}"
+            )
 
     def index(self, option: Option) -> int:
         if option not in self.options:
