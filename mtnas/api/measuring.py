@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import onnx
 
 from mtnas.api.given import device_config
 from mtnas.api.profiling import DeviceProfile
@@ -15,9 +17,12 @@ from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress, Silent
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.devices import matching_device, measured_precision
 from mtnas.measure.gate import Verdict, never_slower
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import measure
+from mtnas.quantize.config import QuantizeConfig
+from mtnas.quantize.timing import file_bytes
 from mtnas.search.trial import Cost
 from mtnas.stages.costs import counted_costs_of
 
@@ -33,8 +38,13 @@ class Bench:
     progress: Progress = field(default_factory=Silent)
 
     def cut(self, selection: Selection) -> bytes:
-        """A timing copy: right shapes, sliced statistics."""
-        return self.graph.cut(selection).SerializeToString()
+        """A timing copy: right shapes and the device's precision, sliced statistics."""
+        return self._file_bytes(self.graph.cut(selection))
+
+    @cached_property
+    def _file_bytes(self) -> Callable[[onnx.ModelProto], bytes]:
+        dialect = matching_device(self.config).dialect
+        return file_bytes(measured_precision(self.config), QuantizeConfig(dialect=dialect))
 
     def gate(self, before: Selection, after: Selection) -> Verdict:
         return never_slower(self.cut(before), self.cut(after), self.config)

@@ -1,78 +1,101 @@
-"""The jobs that a runner knows: each takes the job's settings and a function that emits one record."""
+"""The jobs that a runner knows: each takes the job's settings, where its models are, and a function that emits records.
+
+A job that measures several networks side by side emits them all at once or each as it settles; what was emitted is
+never measured again.
+"""
 
 from __future__ import annotations
 
 import gc
-import os
-import platform
 import random
-from typing import Any, Callable, Dict
-
-import numpy as np
+import tempfile
+from typing import Any, Callable, Dict, Sequence
 
 from .inputs import random_inputs
+from .machine import pinned
 from .networks import network_class
-from .timing import one_round, runs_for, warm_up
+from .rounds import Lane, Rules, open_lane, settle_each, settle_together
+from .store import Store
 
-Emit = Callable[[Dict[str, Any]], None]
-
-
-def latency(job: dict[str, Any], emit: Emit) -> None:
-    """Interleaved rounds over the job's models."""
-    opened = {name: _open(job, path) for name, path in job["models"].items()}
-    calls = {n: network.bind(random_inputs(network.inputs, job["seed"])) for n, network in opened.items()}
-    counts = {}
-    for name, call in calls.items():
-        run_ms, _ = warm_up(call, job["warmup_s"], max(1.0, job["warmup_s"]))
-        counts[name] = runs_for(run_ms, job["round_ms"], job["least_runs"], job["most_runs"])
-    rng = random.Random(job["seed"])
-    rounds: dict[str, list[list[float]]] = {name: [] for name in calls}
-    interrupted: dict[str, list[list[int]]] = {name: [] for name in calls}
-    for _ in range(job["rounds"]):
-        for name, (times, places) in one_round(calls, counts, rng).items():
-            rounds[name].append([round(t, 6) for t in times])
-            interrupted[name].append(places)
-    for name in calls:
-        found = {"rounds_ms": rounds[name], "interrupted": interrupted[name], "options": opened[name].options}
-        emit(dict(found, event="latency", name=name))
+Emit = Callable[[Sequence[Dict[str, Any]]], None]
 
 
-def memory(job: dict[str, Any], emit: Emit) -> None:
+def latency(job: dict[str, Any], store: Store, emit: Emit) -> None:
+    """Interleaved rounds: with an anchor each network leaves as it settles, without one all stay to the end."""
+    rules, rng = Rules.of(job), random.Random(job.get("order", job["seed"]))
+    with pinned(job.get("affinity", ())) as cores:
+        if job.get("anchor"):
+            _each(job, store, rules, rng, cores, emit)
+        else:
+            lanes, options = _lanes(job, store, job["models"])
+            settle_together(lanes, job.get("judged", list(job["models"])), rules, rng)
+            emit([_found(lane, options[lane.name], cores, ()) for lane in lanes])
+
+
+def opened(job: dict[str, Any], store: Store, emit: Emit) -> None:
+    """How the runtime reports a network that it has opened."""
+    for name, entry in job["models"].items():
+        network = _open(job, store.model(entry))
+        emit([{"event": "opened", "name": name, "version": network.version, "options": network.options}])
+
+
+def memory(job: dict[str, Any], store: Store, emit: Emit) -> None:
     """Peak resident memory that one network adds to a process where the runtime already works.
 
     The first model of the job is the base: a network of no size, opened and run before the count starts.
     """
-    (_, base), (name, path) = list(job["models"].items())
-    small = _open(job, base)
-    small.run(random_inputs(small.inputs))
-    gc.collect()
-    _forget_peak()
-    base_mb = _status_mb("VmRSS")
-    network = _open(job, path)
-    call = network.bind(random_inputs(network.inputs, job["seed"]))
-    for _ in range(5):
-        call()
-    emit({"event": "memory", "name": name, "base_mb": base_mb, "peak_mb": _status_mb("VmHWM")})
+    with tempfile.TemporaryDirectory(prefix="mtnas-") as folder:
+        (_, base), (name, path) = [(name, store.file(entry, folder)) for name, entry in job["models"].items()]
+        small = _open(job, base)
+        small.run(random_inputs(small.inputs))
+        gc.collect()
+        _forget_peak()
+        base_mb = _status_mb("VmRSS")
+        network = _open(job, path)
+        call = network.bind(random_inputs(network.inputs, job["seed"]))
+        for _ in range(5):
+            call()
+        emit([{"event": "memory", "name": name, "base_mb": base_mb, "peak_mb": _status_mb("VmHWM")}])
 
 
-JOBS = {"latency": latency, "memory": memory}
+JOBS = {"latency": latency, "memory": memory, "opened": opened}
 
 
-def environment(runtime: str, version: str = "") -> dict[str, Any]:
-    """What decides a number: runtime, versions, CPU, cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _each(job: dict[str, Any], store: Store, rules: Rules, rng: random.Random, cores: list[int], emit: Emit) -> None:
+    """Groups of `together` networks share rounds with the anchor, which stays open."""
+    names = [name for name in job["models"] if name != job["anchor"]]
+    (anchor,), _ = _lanes(job, store, [job["anchor"]])
+    for start in range(0, len(names), job["together"]):
+        lanes, options = _lanes(job, store, names[start : start + job["together"]])
+        for lane in settle_each(anchor, lanes, rules, rng):
+            emit([_found(lane, options[lane.name], cores, anchor.medians_ms[-len(lane.runs_ms) :])])
+
+
+def _lanes(job: dict[str, Any], store: Store, names: Sequence[str]) -> tuple[list[Lane], dict[str, Any]]:
+    """The networks, open and warm, and how the runtime runs each."""
+    lanes, options = [], {}
+    for name in names:
+        network = _open(job, store.model(job["models"][name]))
+        lanes.append(open_lane(name, network.bind(random_inputs(network.inputs, job["seed"])), job))
+        options[name] = network.options
+    return lanes, options
+
+
+def _found(lane: Lane, options: dict[str, Any], cores: list[int], anchor_ms: Sequence[float]) -> dict[str, Any]:
     return {
-        "runtime": runtime,
-        "runtime_version": version,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "cores": cores,
+        "event": "latency",
+        "name": lane.name,
+        "rounds_ms": [[round(time, 6) for time in runs] for runs in lane.runs_ms],
+        "interrupted": lane.interrupted,
+        "anchor_ms": [round(time, 6) for time in anchor_ms],
+        "note": lane.note,
+        "options": dict(options, affinity=cores) if cores else options,
+        "state": lane.state,
     }
 
 
-def _open(job: dict[str, Any], path: str) -> Any:
-    return network_class(job["runtime"])(path, job["threads"], job["spinning"])
+def _open(job: dict[str, Any], model: bytes | str) -> Any:
+    return network_class(job["runtime"])(model, job["threads"], job["spinning"])
 
 
 def _status_mb(field: str) -> float:

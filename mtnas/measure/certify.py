@@ -8,6 +8,7 @@ margin certifies nothing, and says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ import numpy as np
 from mtnas.base.budget import LIMIT_UNITS
 from mtnas.base.errors import CheckpointError, DeviceMissing, JobError
 from mtnas.base.files import file_hash
-from mtnas.base.machine import cpu_info
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Counted, Measured, Predicted
 from mtnas.base.seeds import derive_seed, generator
@@ -26,7 +26,8 @@ from mtnas.measure.config import MeasureConfig
 from mtnas.measure.lock import exclusive
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import resolution_percent
-from mtnas.measure.reach.local import events, run_job
+from mtnas.measure.reach.base import Model, events, settings_of
+from mtnas.measure.reach.open import is_local, open_reach
 from mtnas.measure.record import now
 from mtnas.measure.runs import Runs
 from mtnas.measure.statistics import nested_quantile_interval, ratio_of_medians
@@ -182,33 +183,28 @@ def certify(
 
 
 def gather(model: Path, config: MeasureConfig, progress: Progress) -> Evidence:
-    """Time two copies of the file in each of several fresh processes."""
-    job = {
-        "kind": "latency",
-        "runtime": config.runtime,
-        "threads": config.threads,
-        "spinning": config.spinning,
-        "models": {"first": str(model.resolve()), "second": str(model.resolve())},
-        "rounds": config.certify_rounds,
-        "round_ms": config.round_ms,
-        "least_runs": config.round_runs,
-        "most_runs": config.max_round_runs,
-        "warmup_s": config.warmup_ms / 1e3,
-    }
+    """Time two copies of the file in each of several fresh processes, on the device."""
+    rounds = {"rounds": config.certify_rounds, "max_rounds": config.certify_rounds}
+    job = {"kind": "latency", **settings_of(config), **rounds}
+    models: dict[str, Model] = {"first": model.resolve(), "second": model.resolve()}
     first: list[Runs] = []
     second: list[Runs] = []
     environment, options = {}, {}
-    with exclusive(config.lock_wait_s, progress), progress.task("certifying", config.processes) as bar:
+    with (
+        exclusive(config.lock_wait_s, progress) if is_local(config) else nullcontext(),
+        open_reach(config, "certify", progress) as reach,
+        progress.task("certifying", config.processes) as bar,
+    ):
         for process in range(config.processes):
-            records = run_job({**job, "seed": derive_seed(config.seed, "certify", process) % 2**32})
+            seed = derive_seed(config.seed, "certify", process) % 2**32
+            records = list(reach.run({**job, "seed": seed, "process": process}, models))
             timed = events(records, "latency")
             for copy, kept in (("first", first), ("second", second)):
                 kept.append(Runs.of(timed[copy]["rounds_ms"], timed[copy]["interrupted"]))
             environment, options = records[0], timed["first"]["options"]
             bar.advance()
-    known = {key: value for key, value in environment.items() if key != "event"}
-    cpu = {"cpu": cpu_info()["model"], "threads": config.threads}
-    return Evidence(tuple(first), tuple(second), {**cpu, **known}, options)
+    known = {key: value for key, value in environment.items() if key not in {"event", "features", "governor"}}
+    return Evidence(tuple(first), tuple(second), {**known, "threads": config.threads}, options)
 
 
 def _check_arguments(model: Path, limits: Mapping[str, float], processes: int) -> None:

@@ -17,8 +17,12 @@ class MeasureConfig:
     """Row of the runtimes table; must be what the device declares."""
     threads: int = 1
     """Threads inside an operator; operators run one after another."""
+    precision: str = "auto"
+    """Files that are measured: float32, int8 (timing copies of what quantization will make), or auto: as the device."""
     spinning: bool = False
     """Whether idle worker threads wait busily."""
+    affinity: tuple[int, ...] = ()
+    """Cores that measuring may use; all that this process has when empty."""
     warmup_ms: float = 50.0
     """Least time of warming up; it goes on until three blocks agree."""
     warmup_cap_ms: float = 1000.0
@@ -84,6 +88,8 @@ class MeasureConfig:
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
                 raise JobError("a share between 0 and 1", received=str(value), where=f"device.{name}")
+        if self.precision not in {"auto", "float32", "int8"}:
+            raise JobError("auto, float32 or int8", received=repr(self.precision), where="device.precision")
         if self.statistic not in {"p50", "p95"}:
             raise JobError("p50 or p95", received=repr(self.statistic), where="device.statistic")
 

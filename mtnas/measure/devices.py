@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from mtnas.base.errors import JobError
 from mtnas.base.resources import resource_folder
 from mtnas.base.tables import check_name, nearest
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.reach.hook_settings import read_hook
+from mtnas.measure.reach.ssh_settings import SshSettings
+from mtnas.measure.reach.table import REACHES
 from mtnas.measure.runtimes.table import RUNTIMES
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "title": (str,),
     "reach": (str,),
+    "ssh": (dict,),
     "runtime": (str,),
     "threads": (int,),
     "precision": (str,),
@@ -27,7 +31,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "round_to": (int,),
     "limits": (list,),
     "notes": (str,),
+    "hook": (dict,),
 }
+#: precision -> precision of the files that are measured
+PRECISIONS = {"float32": "float32", "float16": "float32", "int8": "int8"}
+_OLD_PRECISIONS = {"as in the file": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +45,22 @@ class DeviceDescription:
     Args:
         name: the folder's name.
         title: one line for people.
-        reach: how to get there; `local` is this machine.
+        reach: row of the reach table; `local` is this machine.
+        ssh: with `reach: ssh`, how to get there; see `mtnas.measure.reach.ssh_settings`.
         runtime: row of the runtimes table.
         threads: threads inside an operator.
-        precision: what float32 files are computed in.
+        precision: files that are measured and delivered: float32, int8, or float16 (float32 files, computed so).
         dialect: row of the quantization dialects.
         round_to: channels per step of the device's latency staircase in float32.
         limits: budget names that can be measured or counted here.
         notes: anything a reader of the numbers should know.
+        hook: the user's own command, where `reach` is `hook`; see `mtnas.measure.reach.hook_settings`.
     """
 
     name: str
     title: str = ""
     reach: str = "local"
+    ssh: Mapping[str, Any] = field(default_factory=dict)
     runtime: str = "onnxruntime"
     threads: int = 1
     precision: str = "float32"
@@ -57,9 +68,10 @@ class DeviceDescription:
     round_to: int = 16
     limits: tuple[str, ...] = field(default=("latency_ms", "size_mb", "memory_mb", "macs", "params"))
     notes: str = ""
+    hook: Mapping[str, Any] = field(default_factory=dict)
 
     def to_yaml(self) -> str:
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != {}}
         return yaml.safe_dump({**data, "limits": list(self.limits)}, sort_keys=False, width=110)
 
 
@@ -100,19 +112,28 @@ def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
             raise JobError(f"a value of type {wanted}", received=repr(value), where=f"{path}: {key}")
     if "name" not in raw:
         raise JobError("the key 'name'", received=f"only {sorted(raw)}", where=str(path), cure="name: <folder name>")
+    raw = {**raw, "precision": _OLD_PRECISIONS.get(raw.get("precision", ""), raw.get("precision", "float32"))}
+    check_name(raw["precision"], PRECISIONS, "precision", where=f"{path}: precision")
     device = DeviceDescription(**{**raw, "limits": tuple(raw.get("limits", DeviceDescription(name="").limits))})
-    check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
+    if device.reach != "hook":  # there the command says what it is
+        check_name(device.runtime, RUNTIMES, "runtime", where=f"{path}: runtime")
+    elif device.hook.get("command"):
+        read_hook(device.hook, str(path))
     for limit in device.limits:
         check_name(str(limit), LIMIT_UNITS, "limit", where=f"{path}: limits")
-    if device.reach != "local":
-        raise JobError("reach: local", received=device.reach, where=str(path), cure="other ways are not built yet")
+    check_name(device.reach, REACHES, "reach", where=f"{path}: reach")
+    if device.reach == "ssh":
+        SshSettings.of(device.ssh, f"{path}: ssh")
     if device.threads < 1 or device.round_to < 1:
         raise JobError("threads and round_to of at least 1", where=str(path))
     return device
 
 
 def matching_device(config: MeasureConfig) -> DeviceDescription:
-    """The configured device; raise `JobError` when the job asks for another runtime or thread count."""
+    """The configured device; raise `JobError` when the job asks for another runtime or thread count.
+
+    A precision in the config wins over the device's own: the same device may be profiled for float32 and for int8.
+    """
     device = read_device(config.device)
     for key in ("runtime", "threads"):
         declared, asked = getattr(device, key), getattr(config, key)
@@ -123,4 +144,23 @@ def matching_device(config: MeasureConfig) -> DeviceDescription:
                 where=f"device.{key}",
                 cure=f"set device.{key} to {declared!r}, or choose or describe another device",
             )
-    return device
+    return device if config.precision == "auto" else replace(device, precision=config.precision)
+
+
+def measured_precision(config: MeasureConfig) -> str:
+    """Precision of the files that are measured: `float32` or `int8`."""
+    return PRECISIONS[matching_device(config).precision]
+
+
+def check_precision(folder: Path, config: MeasureConfig) -> None:
+    """Raise `JobError` when the profile in this folder was measured in another precision than is asked for."""
+    if not (folder / "device.yaml").is_file():
+        return
+    measured, asked = PRECISIONS[read_device(str(folder)).precision], measured_precision(config)
+    if measured != asked:
+        raise JobError(
+            f"a profile of {asked} networks",
+            received=f"one of {measured} networks",
+            where=str(folder),
+            cure=f"set device.precision to {measured}, or profile into a new folder",
+        )

@@ -6,18 +6,16 @@ is none (A/A), chance of memory placement included; only a larger change gets a 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mtnas.base.progress import Progress, Silent
+from mtnas.base.progress import Progress
 from mtnas.base.quantity import Measured
-from mtnas.base.seeds import derive_seed, generator
+from mtnas.base.seeds import generator
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.lock import exclusive
-from mtnas.measure.protocol import Lane, open_lane, resolution_percent, take_turns
+from mtnas.measure.protocol import resolution_percent, together
+from mtnas.measure.reach.base import Model
 from mtnas.measure.record import median_ms
 from mtnas.measure.runs import Runs
 from mtnas.measure.statistics import ratio_of_medians
@@ -56,25 +54,10 @@ class Verdict:
         }
 
 
-def never_slower(before: bytes, after: bytes, config: MeasureConfig, *, progress: Progress | None = None) -> Verdict:
+def never_slower(before: Model, after: Model, config: MeasureConfig, *, progress: Progress | None = None) -> Verdict:
     """Measure both networks, interleaved, and judge."""
-    progress = progress or Silent()
     models = {"before": before, "before again": before, "after": after, "after again": after}
-    with exclusive(config.lock_wait_s, progress), ExitStack() as stack:
-        lanes = [open_lane(name, model, config, stack) for name, model in models.items()]
-        rng = random.Random(derive_seed(config.seed, "measure", "gate"))
-        with progress.task("never-slower gate", config.max_rounds) as bar:
-            while not _enough(lanes, config):
-                take_turns(lanes, rng)
-                bar.advance()
-    return judge({lane.name: lane.runs for lane in lanes}, config)
-
-
-def _enough(lanes: list[Lane], config: MeasureConfig) -> bool:
-    rounds = len(lanes[0].runs_ms)
-    if rounds < config.rounds:
-        return False
-    return rounds >= config.max_rounds or all(lane.narrow(config) for lane in lanes)
+    return judge(together(models, tuple(models), config, "gate", progress), config)
 
 
 def judge(runs: Mapping[str, Runs], config: MeasureConfig) -> Verdict:

@@ -6,34 +6,24 @@ device pays once whatever the network. Latency is never taken in the same proces
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Measured
 from mtnas.measure.anchor import empty_model
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.reach.local import events, run_job
+from mtnas.measure.reach.base import Model, events, settings_of
+from mtnas.measure.reach.open import open_reach
 
 
-def peak_memory(model: bytes | Path, config: MeasureConfig, *, progress: Progress | None = None) -> Measured:
+def peak_memory(model: Model, config: MeasureConfig, *, progress: Progress | None = None) -> Measured:
     """Median over `config.processes` fresh processes, in MB (1e6 bytes); the interval is their smallest and largest."""
-    added_mb = []
-    with (
-        tempfile.TemporaryDirectory(prefix="mtnas-") as folder,
-        (progress or Silent()).task("memory", config.processes) as bar,
-    ):
-        base, path = Path(folder) / "empty.onnx", Path(folder) / "model.onnx"
-        base.write_bytes(empty_model())
-        if isinstance(model, bytes):
-            path.write_bytes(model)
-        models = {"empty": str(base), "model": str(path if isinstance(model, bytes) else model.resolve())}
-        settings = {"runtime": config.runtime, "threads": config.threads, "spinning": config.spinning}
-        for _ in range(config.processes):
-            records = run_job({"kind": "memory", "models": models, "seed": config.seed, **settings})
-            found = events(records, "memory")["model"]
+    progress, added_mb = progress or Silent(), []
+    models: dict[str, Model] = {"empty": empty_model(), "model": model}
+    job = {"kind": "memory", "measured": ["model"], **settings_of(config)}
+    with open_reach(config, "memory", progress) as reach, progress.task("memory", config.processes) as bar:
+        for process in range(config.processes):
+            found = events(list(reach.run({**job, "process": process}, models)), "memory")["model"]
             added_mb.append(max(0.0, found["peak_mb"] - found["base_mb"]))
             bar.advance()
     return Measured(

@@ -14,7 +14,7 @@ from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
 from mtnas.base.progress import Progress, Silent
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.devices import matching_device
+from mtnas.measure.devices import check_precision, matching_device
 from mtnas.measure.pick import Pick, pick
 from mtnas.measure.predictor import LatencyPredictor, fit
 from mtnas.measure.profile_files import (
@@ -61,11 +61,13 @@ def build_profile(
         progress: where to report.
     """
     progress, device = progress or Silent(), matching_device(config)
+    check_precision(out, config)
     pool = list(dict.fromkeys(selections))
     features_NF = np.asarray([features(selection) for selection in pool], dtype=float)
     picks = pick(sizes_of(features_NF), config.samples, config.holdout, config.seed)
     journal = Journal(out / JOURNAL)
     done = _resume(journal, config, {pool[p.index].id: features_NF[p.index] for p in picks})
+    write_text(out / DEVICE, device.to_yaml())
     wanted = [p for p in picks if pool[p.index].id not in done]
     with progress.task("profiling", len(picks), done=len(picks) - len(wanted)) as bar:
         for point in _measure_points(cut, pool, features_NF, wanted, config, progress):
@@ -75,7 +77,6 @@ def build_profile(
     points = tuple(replace(done[pool[p.index].id], why=p.why, held_out=p.held_out) for p in picks)
     aa = _self_test(journal, cut, points, config, progress)
     profile = Profile(device, points[0].record.environment, points, aa, fit_points(points, config), now())
-    write_text(out / DEVICE, device.to_yaml())
     write_predictor(profile, out)
     return profile
 

@@ -22,7 +22,7 @@ from mtnas.base.journal import Journal
 from mtnas.base.quantity import Measured, Predicted
 from mtnas.measure.anchor import empty_model
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.devices import DeviceDescription, read_device
+from mtnas.measure.devices import DeviceDescription, check_precision, read_device
 from mtnas.measure.predictor import LatencyPredictor
 from mtnas.measure.protocol import SelfTest, open_session
 from mtnas.measure.record import Environment, LatencyRecord, read_measured
@@ -178,6 +178,7 @@ def load_profile(folder: Path, config: MeasureConfig | None = None) -> Profile:
         created=data["created"],
     )
     if config is not None:
+        check_precision(folder, config)
         check_environment(profile.environment, here(config), folder)
     return profile
 

@@ -6,7 +6,7 @@ Shape letters: R = rounds, N = runs of one round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from mtnas.base.machine import cpu_info, governor
 from mtnas.base.quantity import Measured
 from mtnas.base.seeds import generator
+from mtnas.device.state import doubts
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.runs import Runs
-from mtnas.measure.statistics import quantile_interval, ratio_of_medians, rounds_quantile_interval
+from mtnas.measure.runs import Outliers, Runs
+from mtnas.measure.statistics import percentile_bound, quantile_interval, ratio_of_medians, rounds_quantile_interval
 
 _INFORMATIVE = frozenset({"device", "cores", "governor"})  # recorded, but numbers stay comparable when they differ
 
@@ -76,14 +77,20 @@ class LatencyRecord:
         name: what the caller calls the network.
         p50: median of the rounds' medians (see `Runs`), with its order-statistics interval.
         p95: 95th percentile of all runs, with an interval from resampled rounds.
+        p99: 99th percentile of all runs; the upper end is a bound that holds for few runs too, where there is one
+            (`percentile_bound`), and else the slowest run. None in records made before it was kept.
         relative: p50 divided by the anchor's median over the same rounds; unit `x`.
         runs_ms_RN: every timed run.
         interrupted: for each round the places of the runs that another process interrupted.
         anchor_ms_R: the anchor's median in each of the same rounds.
         stable: the interval became as narrow as asked, and the anchor stood still.
-        note: why not, when not.
+        note: why not, when not; and how many runs were outliers.
         environment: the circumstances.
         measured_at: when, UTC.
+        p99_bounded: whether there were enough runs to bound p99.
+        outliers: runs far slower than the rest, counted; none of them is left out of p95 and p99.
+        state: what the machine said of itself `before` and `after`, as `mtnas.device.state` reads it; may be empty.
+        untrusted: why the machine's state speaks against this number, one sentence each.
     """
 
     name: str
@@ -97,6 +104,11 @@ class LatencyRecord:
     note: str
     environment: Environment
     measured_at: str
+    p99: Measured | None = None
+    p99_bounded: bool = False
+    outliers: Outliers | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    untrusted: tuple[str, ...] = ()
 
     @property
     def runs(self) -> Runs:
@@ -112,14 +124,19 @@ class LatencyRecord:
             "name": self.name,
             "p50": self.p50.to_json(),
             "p95": self.p95.to_json(),
+            "p99": self.p99.to_json() if self.p99 else None,
+            "p99_bounded": self.p99_bounded,
             "relative": self.relative.to_json(),
             "runs_ms": [list(runs) for runs in self.runs_ms_RN],
             "interrupted": [list(places) for places in self.interrupted],
+            "outliers": self.outliers.to_json() if self.outliers else None,
             "anchor_ms": list(self.anchor_ms_R),
             "stable": self.stable,
             "note": self.note,
             "environment": self.environment.to_json(),
             "measured_at": self.measured_at,
+            "state": dict(self.state),
+            "untrusted": list(self.untrusted),
         }
 
     @staticmethod
@@ -136,6 +153,11 @@ class LatencyRecord:
             note=data["note"],
             environment=Environment.from_json(data["environment"]),
             measured_at=data["measured_at"],
+            p99=read_measured(data["p99"]) if data.get("p99") else None,
+            p99_bounded=data.get("p99_bounded", False),
+            outliers=Outliers.from_json(data["outliers"]) if data.get("outliers") else None,
+            state=data.get("state", {}),
+            untrusted=tuple(data.get("untrusted", ())),
         )
 
 
@@ -146,23 +168,32 @@ def make_record(
     note: str,
     config: MeasureConfig,
     environment: Environment,
+    *,
+    state: Mapping[str, Any] | None = None,
 ) -> LatencyRecord:
-    """Turn raw runs into a record; `note` says what was wrong, if anything."""
+    """Turn raw runs into a record; `note` says what was wrong, if anything; `state` has `before` and `after`."""
     anchor_R, rounds = np.asarray(anchor_ms_R), len(runs.ms_RN)
     rng = generator(config.seed, "measure", "intervals", name)
     ratio, low, high = ratio_of_medians(anchor_R, runs.medians_R, config.confidence, rng)
+    p95 = percentile_ms(runs.ms_RN, 0.95, config, rng)
+    p99, bounded = bounded_percentile_ms(runs.ms_RN, 0.99, config, rng)
     return LatencyRecord(
         name=name,
         p50=median_ms(runs, config),
-        p95=percentile_ms(runs.ms_RN, 0.95, config, rng),
+        p95=p95,
+        p99=p99,
+        p99_bounded=bounded,
+        outliers=runs.outliers,
         relative=Measured(ratio, low, high, "x", rounds, "p50", config.device),
         runs_ms_RN=tuple(tuple(round(float(t), 6) for t in row) for row in runs.ms_RN),
         interrupted=runs.places(),
         anchor_ms_R=tuple(round(float(t), 6) for t in anchor_R),
         stable=not note,
-        note=note,
+        note="; ".join(part for part in (note, runs.outliers.text) if part),
         environment=environment,
         measured_at=now(),
+        state=dict(state or {}),
+        untrusted=doubts(state or {}, config.threads),
     )
 
 
@@ -179,6 +210,16 @@ def percentile_ms(runs_ms_RN: np.ndarray, q: float, config: MeasureConfig, rng: 
     low, high = rounds_quantile_interval(runs_ms_RN, q, config.confidence, rng)
     count = int(runs_ms_RN.size)
     return Measured(value, min(low, value), max(high, value), "ms", count, f"p{round(100 * q)}", config.device)
+
+
+def bounded_percentile_ms(
+    runs_ms_RN: np.ndarray, q: float, config: MeasureConfig, rng: np.random.Generator
+) -> tuple[Measured, bool]:
+    """A high percentile whose upper end is honest when runs are few, and whether they were enough to bound it."""
+    found = percentile_ms(runs_ms_RN, q, config, rng)
+    bound = percentile_bound(runs_ms_RN.ravel(), q, (1.0 + config.confidence) / 2.0)
+    high = max(found.high, float(runs_ms_RN.max()) if bound is None else bound)
+    return replace(found, high=high), bound is not None
 
 
 def read_measured(data: Mapping[str, Any]) -> Measured:

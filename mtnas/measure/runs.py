@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 _LEAST_CLEAN = 3
+_FAR = 5.0  # spreads above the median from which on a run is an outlier
+_FINEST_SPREAD = 0.01  # of the median: a clock that shows one number for all runs makes no outlier of the next tick
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Runs far slower than the rest; they are counted, never left out.
+
+    Args:
+        count: runs beyond the bound.
+        runs: runs in all.
+        beyond_ms: median + 5 spreads; a spread is 1.4826 median absolute deviations, at least 1 % of the median.
+        worst_ms: the slowest run.
+        interrupted: how many of the outliers another process interrupted.
+    """
+
+    count: int
+    runs: int
+    beyond_ms: float
+    worst_ms: float
+    interrupted: int
+
+    @property
+    def share_percent(self) -> float:
+        return 100.0 * self.count / self.runs
+
+    @property
+    def text(self) -> str:
+        """One sentence, or nothing when there is no outlier."""
+        if not self.count:
+            return ""
+        return (
+            f"{self.count} of {self.runs} runs ({self.share_percent:.1f} %) took longer than {self.beyond_ms:.4g} ms, "
+            f"{self.interrupted} of them interrupted; the slowest {self.worst_ms:.4g} ms"
+        )
+
+    def to_json(self) -> dict[str, float]:
+        return {**asdict(self), "share_percent": self.share_percent}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Outliers:
+        return Outliers(**{key: value for key, value in data.items() if key != "share_percent"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +88,21 @@ class Runs:
     @property
     def interrupted_percent(self) -> float:
         return 100.0 * float(self.interrupted_RN.mean())
+
+    @property
+    def outliers(self) -> Outliers:
+        """Runs beyond the median and five spreads."""
+        median = float(np.median(self.ms_RN))
+        spread = max(1.4826 * float(np.median(np.abs(self.ms_RN - median))), _FINEST_SPREAD * median)
+        beyond = median + _FAR * spread
+        far_RN = self.ms_RN > beyond
+        return Outliers(
+            count=int(far_RN.sum()),
+            runs=int(self.ms_RN.size),
+            beyond_ms=beyond,
+            worst_ms=float(self.ms_RN.max()),
+            interrupted=int((far_RN & self.interrupted_RN).sum()),
+        )
 
     def beside(self, other: Runs) -> Runs:
         """The runs of both in the same rounds."""

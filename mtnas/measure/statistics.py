@@ -11,29 +11,37 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtnas.device.order import binomial_cdf, quantile_interval
+
+__all__ = [
+    "binomial_cdf",
+    "nested_quantile_interval",
+    "percentile_bound",
+    "quantile_interval",
+    "ratio_of_medians",
+    "rounds_quantile_interval",
+    "samples_to_bound",
+]
+
 _DRAWS = 1000
 
 
-def binomial_cdf(count: int, p: float) -> np.ndarray:
-    """P(X <= k) for k = 0..count, X ~ Binomial(count, p)."""
-    k = np.arange(count + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    log_choose = log_factorial[count] - log_factorial[k] - log_factorial[count - k]
-    return np.minimum(np.cumsum(np.exp(log_choose + k * math.log(p) + (count - k) * math.log1p(-p))), 1.0)
+def percentile_bound(values: Sequence[float] | np.ndarray, q: float, confidence: float) -> float | None:
+    """The smallest sample that the q-quantile exceeds with probability 1 - confidence at most; None with too few.
 
-
-def quantile_interval(values: Sequence[float] | np.ndarray, q: float, confidence: float) -> tuple[float, float]:
-    """Order-statistics interval of the q-quantile of independent samples.
-
-    With too few samples for the confidence asked the smallest or largest sample stands in, which covers less.
+    The rule of MLPerf's early stopping (inference rules, appendix, with tolerance 0): of n independent samples the
+    t slowest may be left out as long as the binomial tail allows it, and the slowest of the rest is the bound.
     """
-    ordered, tail = np.sort(np.asarray(values, dtype=float)), (1.0 - confidence) / 2.0
-    cdf = binomial_cdf(len(ordered), q)
-    below = np.flatnonzero(cdf <= tail)  # the l-th sample exceeds the quantile when fewer than l samples lie below it
-    low = ordered[below[-1]] if len(below) else ordered[0]
-    above = np.flatnonzero(cdf >= 1.0 - tail)
-    high = ordered[above[0]] if above[0] < len(ordered) else ordered[-1]
-    return float(low), float(high)
+    ordered = np.sort(np.asarray(values, dtype=float))
+    above = np.flatnonzero(binomial_cdf(len(ordered), q) >= confidence)
+    if not len(above) or above[0] >= len(ordered):
+        return None
+    return float(ordered[above[0]])
+
+
+def samples_to_bound(q: float, confidence: float) -> int:
+    """How many independent samples it takes until the largest one bounds the q-quantile."""
+    return math.ceil(math.log1p(-confidence) / math.log(q))
 
 
 def rounds_quantile_interval(

@@ -17,6 +17,7 @@ from mtnas.base.errors import DataError, JobError, ModelError
 from mtnas.base.machine import cpu_info
 from mtnas.base.optional import require
 from mtnas.base.tables import nearest
+from mtnas.graph.branches import SHARED
 from mtnas.quantize import regions
 from mtnas.quantize.config import QuantizeConfig
 from mtnas.quantize.dialects import CALIBRATORS, DIALECTS, Dialect
@@ -60,17 +61,21 @@ def quantize_onnx(
 
 def float_nodes(model: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
     """Names of the nodes that the settings keep in float, in graph order."""
-    graph = named(model).graph
+    return kept_in_float(named(model).graph, config)
+
+
+def kept_in_float(graph: onnx.GraphProto, config: QuantizeConfig) -> list[str]:
+    """The same for a graph whose nodes are named already."""
     outputs = [value.name for value in graph.output]
     kept: set[str] = set()
     for task in (*config.float_heads, *config.float_branches):
-        if task not in outputs:
+        if task not in outputs and not (task == SHARED and task in config.float_branches):
             raise JobError("a task of the model", received=repr(task), where="quantize", cure=nearest(task, outputs))
     for task in config.float_heads:
         layers, after = regions.output_layers(graph, task)
         kept.update(layers, after)
     for task in config.float_branches:
-        kept.update(regions.branch(graph, task))
+        kept.update(regions.shared(graph) if task == SHARED else regions.branch(graph, task))
     if config.float_upsampling:
         kept.update(name for task in outputs for name in regions.last_upsampling(graph, task))
     for pattern in config.float_nodes:

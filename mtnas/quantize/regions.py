@@ -90,6 +90,12 @@ def branch(graph: onnx.GraphProto, output: str) -> list[str]:
     return [node.name for node in graph.node if node.name in mine - others]
 
 
+def shared(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that several outputs depend on: the shared encoder."""
+    reached = [reached_from(graph, [value.name]) for value in graph.output]
+    return [node.name for node in graph.node if sum(node.name in names for names in reached) > 1]
+
+
 def last_upsampling(graph: onnx.GraphProto, output: str) -> list[str]:
     """Names of the Resize nodes between an output and its last weighted layers."""
     after = set(output_layers(graph, output)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from mtnas.job.schema import Job
 from mtnas.stages.folder import RunFolder
 
 if TYPE_CHECKING:
+    import onnx
     from torch import Tensor, nn
 
     from mtnas.data.base import Dataset, Split
@@ -107,5 +109,19 @@ class RunContext:
         return load_profile(self.run.stage("profile") / "device", self.job.device)
 
     def cut(self, selection: Selection, state: Mapping[str, np.ndarray] | None = None) -> bytes:
-        """A timing copy of a sub-network: right shapes, statistics of the full network."""
-        return bytes(self.graph.cut(selection, state=state).SerializeToString())
+        """A timing copy of a sub-network: right shapes and the device's precision, statistics of the full network."""
+        return self._file_bytes(self.graph.cut(selection, state=state))
+
+    @cached_property
+    def precision(self) -> str:
+        """What is measured and steered by: `float32` files, or copies of what quantization makes as `int8`."""
+        from mtnas.measure.devices import measured_precision
+
+        return measured_precision(self.job.device)
+
+    @cached_property
+    def _file_bytes(self) -> Callable[[onnx.ModelProto], bytes]:
+        from mtnas.measure.devices import matching_device
+        from mtnas.quantize.timing import file_bytes
+
+        return file_bytes(self.precision, replace(self.job.quantize, dialect=matching_device(self.job.device).dialect))

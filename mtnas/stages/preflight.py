@@ -8,7 +8,7 @@ from mtnas.base.errors import DeviceMissing, JobError
 from mtnas.base.optional import require
 from mtnas.base.tables import check_name
 from mtnas.job.schema import Job
-from mtnas.measure.devices import matching_device
+from mtnas.measure.devices import DeviceDescription, matching_device
 from mtnas.measure.predictor import FOLDS
 from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
@@ -26,6 +26,7 @@ def _space(job: Job) -> None:
     """The rules can be read; the device is known, fits the job, and can tell every cost that the budget limits."""
     read_rules(job.space.rules)
     device = matching_device(job.device)
+    _int8(job, device)
     for limit in job.budget.limits:
         if limit.name not in device.limits:
             raise DeviceMissing(
@@ -34,6 +35,26 @@ def _space(job: Job) -> None:
                 where=f"budget.{limit.name}",
                 cure="remove this limit, or describe a device that has such a counter",
             )
+
+
+def _int8(job: Job, device: DeviceDescription) -> None:
+    """A device that is measured in int8 gets int8 files, in its own dialect."""
+    if device.precision != "int8":
+        return
+    if not job.quantize.enabled:
+        raise JobError(
+            f"an int8 network for {device.name}, which is measured in int8",
+            received="quantize.enabled: false",
+            where="quantize",
+            cure="switch it on, or set device.precision: float32",
+        )
+    if job.quantize.dialect != device.dialect:
+        raise JobError(
+            f"the dialect {device.dialect!r} of {device.name}",
+            received=repr(job.quantize.dialect),
+            where="quantize.dialect",
+            cure=f"set quantize.dialect: {device.dialect}",
+        )
 
 
 def _samples(job: Job) -> None:

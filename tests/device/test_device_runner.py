@@ -12,19 +12,25 @@ import pytest
 from mtnas.device.inputs import random_inputs
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.reach.archive import runner_archive, runner_sha256
+from mtnas.measure.reach.base import flat
 
 LATENCY = {
-    "schema": "device-job/1",
+    "schema": "device-job/2",
     "kind": "latency",
     "runtime": "onnxruntime",
     "threads": 1,
     "spinning": False,
     "seed": 1,
     "rounds": 3,
+    "max_rounds": 3,
+    "interval_percent": 2.0,
+    "confidence": 0.9,
+    "warmup_ms": 5.0,
+    "warmup_cap_ms": 50.0,
     "round_ms": 1.0,
-    "least_runs": 2,
-    "most_runs": 4,
-    "warmup_s": 0.005,
+    "round_runs": 2,
+    "max_round_runs": 4,
+    "together": 2,
 }
 
 
@@ -37,7 +43,7 @@ def run(folder: Path, job: dict) -> tuple[int, list[dict]]:
     command = [sys.executable, "-I", "runner.pyz", "job.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+    return done.returncode, [record for line in done.stdout.splitlines() for record in flat(json.loads(line))]
 
 
 def test_latency_job_alone_in_a_folder(tmp_path: Path) -> None:
@@ -50,6 +56,21 @@ def test_latency_job_alone_in_a_folder(tmp_path: Path) -> None:
         assert record["options"]["intra_op_threads"] == 1
     largest_of_empty = max(max(runs) for runs in records[2]["rounds_ms"][1:])
     assert min(min(runs) for runs in records[1]["rounds_ms"]) > 0 < largest_of_empty
+
+
+def test_with_an_anchor_each_network_leaves_as_it_settles(tmp_path: Path) -> None:
+    models = {"anchor": "anchor.onnx", "a": "empty.onnx", "b": "empty.onnx", "c": "empty.onnx"}
+    status, records = run(tmp_path, {**LATENCY, "models": models, "anchor": "anchor", "affinity": [0]})
+    assert status == 0 and [record["name"] for record in records[1:3]] in (["a", "b"], ["b", "a"])
+    assert records[3]["name"] == "c" and len(records) == 4
+    for record in records[1:]:
+        assert len(record["anchor_ms"]) == len(record["rounds_ms"]) == 3
+        assert record["options"]["affinity"] == [0] and record["state"]["before"]["cores"] >= 1
+
+
+def test_a_core_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    status, records = run(tmp_path, {**LATENCY, "models": {"a": "empty.onnx"}, "affinity": [123456]})
+    assert status == 1 and "123456" in records[-1]["text"]
 
 
 def test_memory_job(tmp_path: Path) -> None:

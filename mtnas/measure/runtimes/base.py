@@ -1,4 +1,4 @@
-"""The contract of a runtime: open a network from its ONNX bytes, run it, bind it for timing, close it.
+"""The contract of a runtime: open a network from its ONNX bytes, run it, bind it for timing, time its layers, close it.
 
 `Session` is the checked shell; the small class that talks to the library lives in `mtnas/device`, because the same
 code runs on a device without this package.
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtnas.base.errors import JobError, ModelError
+from mtnas.base.errors import DeviceMissing, JobError, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,30 @@ class TensorSpec:
             )
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer as the runtime executes it: fused layers stay fused.
+
+    Args:
+        name: the runtime's name for it.
+        kind: the runtime's word for what it does.
+        ms: median milliseconds of its runs, with the cost of timing it.
+        outputs: tensors of the ONNX file that it is known to compute; empty for what the runtime added itself.
+    """
+
+    name: str
+    kind: str
+    ms: float
+    outputs: tuple[str, ...]
+
+
 class Network(Protocol):
-    """What a runtime's class in the device runner offers."""
+    """What a runtime's class in the device runner offers.
+
+    Beyond these it may have `layers(inputs, runs)`, a list of dicts with the fields of `LayerTime`, and `peak_mb()`,
+    where the runtime counts device memory itself. A bound call may have `timed(count)`, the milliseconds of so many
+    runs by a clock of its own.
+    """
 
     version: str
     options: dict[str, Any]
@@ -88,6 +110,33 @@ class Session:
         self._check(inputs)
         return network.bind(inputs)
 
+    @property
+    def times_layers(self) -> bool:
+        """Whether this runtime tells the time of each layer."""
+        return callable(getattr(self._open(), "layers", None))
+
+    def layers(self, inputs: Mapping[str, np.ndarray], runs: int = 20) -> tuple[LayerTime, ...]:
+        """Time of each layer, in order of execution, measured apart from latency: timing layers slows them."""
+        network = self._open()
+        self._check(inputs)
+        if not self.times_layers:
+            raise ModelError(
+                "a runtime that times its layers",
+                received=self.runtime,
+                where="layer times",
+                cure="use onnxruntime, openvino, torch or tensorrt, which do",
+            )
+        found = getattr(network, "layers")(inputs, runs)  # noqa: B009 - not every network has it
+        return tuple(LayerTime(item["name"], item["kind"], item["ms"], tuple(item["outputs"])) for item in found)
+
+    def peak_mb(self) -> float | None:
+        """Most device memory so far in MB (1e6 bytes), where the runtime counts it; None where it lies in the process.
+
+        Then the peak is read from a fresh process: `mtnas.measure.memory.peak_memory`.
+        """
+        count = getattr(self._open(), "peak_mb", None)
+        return None if count is None else float(count())
+
     def close(self) -> None:
         """Free the network; closing twice is allowed."""
         if self._network is not None:
@@ -113,6 +162,23 @@ class Session:
             raise ModelError(f"inputs {names}", received=str(sorted(inputs)), where=self.runtime)
         for spec in self.inputs:
             spec.check(inputs[spec.name])
+
+
+def open_network(runtime: str, kind: Any, model: bytes, options: RuntimeOptions) -> Session:
+    """Open a network of a class that says what a machine lacks for it (`lacks()`)."""
+    lacking = kind.lacks()
+    if lacking:
+        raise DeviceMissing(
+            f"a machine that has what {runtime} needs",
+            received=lacking,
+            where=runtime,
+            cure="see `mtnas doctor`, or choose a device with another runtime",
+        )
+    try:
+        network = kind(model, options.threads, options.spinning)
+    except Exception as error:  # every library raises classes of its own for a bad file
+        raise unreadable(runtime, error) from error
+    return Session(runtime, network)
 
 
 def unreadable(runtime: str, error: Exception) -> ModelError:
