@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     result = {
         "schema": "space-stage/1",
         "groups": group_rows(context),
+        "blocks": [asdict(block) for block in elastic.blocks],
         "log10_size": elastic.space.log10_size,
         "space": elastic.space.to_json(),
         "largest": counted(context, Selection.of({})),
