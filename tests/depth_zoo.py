@@ -124,7 +124,7 @@ class Shared(Around):
     def __init__(self) -> None:
         super().__init__(Residual())
         self.twin = nn.Conv2d(16, 16, 3, padding=1, bias=False)
-        self.twin.weight = self.block.conv[0].weight
+        self.twin.weight = self.block.get_parameter("conv.0.weight")
 
     def middle(self, x: Tensor) -> Tensor:
         return self.twin(self.block(x))
@@ -150,7 +150,7 @@ class ReadFromOutside(Around):
         super().__init__(Residual())
 
     def middle(self, x: Tensor) -> Tensor:
-        return F.relu(self.block(x)) * self.block.conv[0].weight.mean()
+        return F.relu(self.block(x)) * self.block.get_parameter("conv.0.weight").mean()
 
 
 class WrittenLater(Around):

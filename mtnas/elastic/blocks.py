@@ -152,8 +152,8 @@ def _shares_with(name: str, network: nn.Module) -> str:
 
 def _owners(names: Iterable[str], structure: Structure) -> dict[str, tuple[str, ...]]:
     """Tasks that any parameter of each block reaches."""
-    order = dict.fromkeys(task for tasks in structure.parameter_owners.values() for task in tasks)
-    order = dict.fromkeys(max(structure.parameter_owners.values(), key=len, default=())) | order
+    by_size = sorted(structure.parameter_owners.values(), key=len, reverse=True)
+    order = dict.fromkeys(task for tasks in by_size for task in tasks)
     found = {}
     for name in names:
         reached = {task for key, tasks in structure.parameter_owners.items() if inside(key, [name]) for task in tasks}

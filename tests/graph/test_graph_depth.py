@@ -51,8 +51,8 @@ def test_every_cut_is_the_extracted_module(pair: tuple[ElasticModel, ElasticGrap
         with torch.no_grad():
             expected = small(picture)
         state = {name: tensor.numpy() for name, tensor in small.state_dict().items()}
-        for given in ({}, {"state": state}):
-            model = graph.cut(selection, statistics={k: v.numpy() for k, v in statistics.items()}, **given)
+        for given in (None, state):
+            model = graph.cut(selection, state=given, statistics={k: v.numpy() for k, v in statistics.items()})
             found = run_model(model, picture.numpy())
             for task, output in expected.items():
                 assert found[task].shape == tuple(output.shape)
