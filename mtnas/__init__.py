@@ -7,8 +7,8 @@
     small = elastic.extract(front.pick(preference={"segmentation": 2}))
     pruned, result = mtnas.prune(small, example_inputs, score=score_fn, budget={"latency_ms": "80%"}, profile=profile)
 
-`train`, `search`, `prune`, `quantize`, `export` and `verify` are functions and packages of the same name at once:
-`mtnas.search(...)` calls `mtnas.api.searching.search`, `mtnas.search.front` is a module. Importing `mtnas` loads
+`train`, `measure`, `search`, `prune`, `quantize`, `export` and `verify` are functions and packages of the same name at
+once: `mtnas.search(...)` calls `mtnas.api.searching.search`, `mtnas.search.front` is a module. Importing `mtnas` loads
 nothing else; every name is resolved on first use.
 """
 
@@ -19,6 +19,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
+    from mtnas.api.certifying import certify
     from mtnas.api.data import make_tasks, open_data
     from mtnas.api.elastic import make_elastic
     from mtnas.api.exporting import export
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.pruning import prune
     from mtnas.api.quantizing import quantize
     from mtnas.api.searching import search
+    from mtnas.api.side_by_side import measure
     from mtnas.api.training import finetune, train
     from mtnas.api.verifying import verify
 
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 #: functions that share their name with a package
 _VERBS = {
     "train": "mtnas.api.training:train",
+    "measure": "mtnas.api.side_by_side:measure",
     "search": "mtnas.api.searching:search",
     "prune": "mtnas.api.pruning:prune",
     "quantize": "mtnas.api.quantizing:quantize",
@@ -41,6 +44,7 @@ _VERBS = {
     "verify": "mtnas.api.verifying:verify",
 }
 _NAMES = {
+    "certify": "mtnas.api.certifying:certify",
     "make_elastic": "mtnas.api.elastic:make_elastic",
     "finetune": "mtnas.api.training:finetune",
     "profile": "mtnas.api.profiling:profile",
@@ -53,11 +57,13 @@ _NAMES = {
 __all__ = [
     "DeviceProfile",
     "__version__",
+    "certify",
     "export",
     "finetune",
     "load_profile",
     "make_elastic",
     "make_tasks",
+    "measure",
     "open_data",
     "profile",
     "prune",

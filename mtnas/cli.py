@@ -109,7 +109,7 @@ for _name, _stage, _text in (
     ("prune", "prune", "Prune the chosen network's channels globally and fine-tune it."),
     ("quantize", "quantize", "Quantize for the target; keeps the faster of float and int8."),
     ("export", "export", "Write the ONNX file and its manifest."),
-    ("verify", "verify", "Verify every head on the exported file and certify the budget."),
+    ("verify", "verify", "Verify every head on the exported file, and measure every network of the run."),
     ("report", "report", "Write the HTML report."),
 ):
     _add_stage_verb(_name, _stage, _text)
@@ -160,6 +160,45 @@ def pick(
     request = PickRequest.parse(latency_ms, prefer or (), floor or ())
     result = pick_from_run(run, request, export)
     _emit(as_json, result, pick_text(result))
+
+
+@app.command()
+def certify(
+    target: Annotated[Path, typer.Argument(help="Folder of a run, or an ONNX file.")],
+    latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    statistic: Annotated[str | None, typer.Option(help="What a latency limit bounds: p50, p95 or p99.")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="Limit on peak memory.")] = None,
+    size_mb: Annotated[float | None, typer.Option(help="Limit on the file's size.")] = None,
+    energy_mj: Annotated[float | None, typer.Option(help="Limit on energy, where the device has a counter.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; the run's own, else local-ort.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of fresh processes.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Certify a file by measuring it in fresh processes: a run's against its budget, any ONNX file against limits."""
+    from mtnas.api.certifying import certify as certify_path
+    from mtnas.stages.certify import certificate_text
+
+    limits = {"latency_ms": latency_ms, "memory_mb": memory_mb, "size_mb": size_mb, "energy_mj": energy_mj}
+    budget = {name: bound for name, bound in limits.items() if bound is not None}
+    settings = {"device": device, "statistic": statistic, "processes": processes}
+    result = certify_path(target, budget, **settings, progress=ConsoleProgress()).to_json()
+    _emit(as_json, result, "\n".join(certificate_text(result)))
+    if not result["met"]:
+        raise typer.Exit(int(ExitCode.MISSED))
+
+
+@app.command()
+def measure(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")],
+    device: Annotated[str, typer.Option(help="Device to measure on.")] = "local-ort",
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure ONNX files side by side on a device: latency, memory, size, and whether any is slower than the first."""
+    from mtnas.api.side_by_side import measure as measure_files
+
+    result = measure_files(models, device=device, memory=memory, progress=ConsoleProgress())
+    _emit(as_json, result.to_json(), str(result))
 
 
 @app.callback(invoke_without_command=True)

@@ -1,6 +1,6 @@
 """The table of contents: the stages of a run in time order.
 
-    job.yaml -> space -> train -> profile -> search -> prune -> quantize -> export -> verify -> report
+    job.yaml -> space -> train -> profile -> search -> prune -> quantize -> export -> verify -> certify -> report
 
 Each stage is `run(context, folder) -> result`: it reads results of earlier stages from disk, writes its own folder, and
 is skipped when everything it depends on hashes the same.
@@ -33,6 +33,7 @@ STAGES: dict[str, str] = {
     "quantize": "mtnas.stages.quantize:run",
     "export": "mtnas.stages.export:run",
     "verify": "mtnas.stages.verify:run",
+    "certify": "mtnas.stages.certify:run",
     "report": "mtnas.stages.report:run",
 }
 
@@ -94,18 +95,18 @@ def _conclude(context: RunContext, until: str) -> None:
     """Leave DONE, or FAILED.json when the delivered file does not keep the budget; then the file is judged again by
     the next command, since a certificate is also a matter of how quiet the machine was."""
     run = context.run
-    if until not in {"verify", "report"}:
+    if until not in {"certify", "report"}:
         return
-    certificate = run.result("verify", "certificate.json")
+    certificate = run.result("certify", "certificate.json")
     if not certificate["met"]:
-        run.reopen("verify")
+        run.reopen("certify")
         missed = BudgetMissed(
             "a delivered file that keeps the budget",
             received=certificate["text"],
-            where=str(run.stage("verify") / "certificate.json"),
+            where=str(run.stage("certify") / "certificate.json"),
             cure="certify again on a quieter machine (the same command), or give the budget more room",
         )
-        _record_failure(context, "verify", missed)
+        _record_failure(context, "certify", missed)
     elif until == "report" and not (run.path / "DONE").exists():
         write_json(run.path / "DONE", {"schema": "done/1", "mtnas": __version__, "time": time.time()})
 

@@ -56,7 +56,7 @@ class Bench:
         )
         found: dict[str, dict[str, Cost]] = {}
         for name, chosen in selections.items():
-            latency = records[name].p95 if self.config.statistic == "p95" else records[name].p50
+            latency = records[name].statistic(self.config.statistic)
             found[name] = {**counted_costs_of(self.graph, chosen), "latency_ms": latency}
             if memory:
                 found[name]["memory_mb"] = peak_memory(self.cut(chosen), self.config)

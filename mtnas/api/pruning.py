@@ -242,7 +242,7 @@ class _Run:
 
         def judge(before: Selection, after: Selection) -> Judgement:
             verdict = bench.gate(before, after)
-            return Judgement(verdict.after.value, verdict.ratio, verdict.low, verdict.high)
+            return Judgement(verdict.after.value, verdict.ratio, verdict.low, verdict.high, verdict.resolution_percent)
 
         return PruneTools(
             importance=lambda selection: importance_of(

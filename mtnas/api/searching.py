@@ -130,7 +130,7 @@ def _search(call: Call, context: RunContext, profile: DeviceProfile) -> None:
 def _smallest_costs(context: RunContext) -> dict[str, Cost]:
     point = context.profile.extreme("smallest")
     costs: dict[str, Cost] = {**counted_costs(context, point.selection)}
-    costs["latency_ms"] = point.record.p95 if context.job.device.statistic == "p95" else point.record.p50
+    costs["latency_ms"] = point.record.statistic(context.job.device.statistic)
     if limits_memory(context):
         costs["memory_mb"] = measured_memory(context, context.cut(point.selection))
     return costs

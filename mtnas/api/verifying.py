@@ -187,7 +187,7 @@ def _full(graph: ElasticGraph, budget: Budget, config: MeasureConfig, progress: 
     model = graph.cut(everything).SerializeToString()
     if "latency_ms" in relative:
         record = measure({"full": model}, config, progress=progress)["full"]
-        costs["latency_ms"] = (record.p95 if config.statistic == "p95" else record.p50).value
+        costs["latency_ms"] = record.statistic(config.statistic).value
     if "memory_mb" in relative:
         costs["memory_mb"] = peak_memory(model, config, progress=progress).value
     return costs

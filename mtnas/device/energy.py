@@ -39,7 +39,7 @@ def energy_repeats(
     return rows
 
 
-def energy(
+def measure_energy(
     job: dict[str, Any], emit: Callable[[dict[str, Any]], None], opened: Callable[[str], Callable[[], Any]]
 ) -> None:
     """The job `energy`: one record a model, or one that says that there is no counter.

@@ -11,6 +11,7 @@ import random
 import tempfile
 from typing import Any, Callable, Dict, Sequence
 
+from .energy import measure_energy
 from .inputs import random_inputs
 from .machine import pinned
 from .networks import network_class
@@ -42,7 +43,8 @@ def opened(job: dict[str, Any], store: Store, emit: Emit) -> None:
 def memory(job: dict[str, Any], store: Store, emit: Emit) -> None:
     """Peak resident memory that one network adds to a process where the runtime already works.
 
-    The first model of the job is the base: a network of no size, opened and run before the count starts.
+    The first model of the job is the base: a network of no size, opened and run before the count starts. A runtime
+    with device memory of its own counts that instead.
     """
     with tempfile.TemporaryDirectory(prefix="mtnas-") as folder:
         (_, base), (name, path) = [(name, store.file(entry, folder)) for name, entry in job["models"].items()]
@@ -55,10 +57,29 @@ def memory(job: dict[str, Any], store: Store, emit: Emit) -> None:
         call = network.bind(random_inputs(network.inputs, job["seed"]))
         for _ in range(5):
             call()
-        emit([{"event": "memory", "name": name, "base_mb": base_mb, "peak_mb": _status_mb("VmHWM")}])
+        peak_mb = _status_mb("VmHWM")
+        if hasattr(network, "peak_mb"):  # memory of its own, which the runtime counts
+            base_mb, peak_mb = 0.0, network.peak_mb()
+        emit([{"event": "memory", "name": name, "base_mb": base_mb, "peak_mb": peak_mb}])
 
 
-JOBS = {"latency": latency, "memory": memory, "opened": opened}
+def layers(job: dict[str, Any], store: Store, emit: Emit) -> None:
+    """Time of every layer as the runtime executes it; in a process of its own, since timing layers slows them."""
+    for name, entry in job["models"].items():
+        network = _open(job, store.model(entry))
+        if not callable(getattr(network, "layers", None)):
+            raise ValueError(job["runtime"] + " does not tell the times of layers")
+        found = network.layers(random_inputs(network.inputs, job["seed"]), job["runs"])
+        emit([{"event": "layers", "name": name, "layers": found, "options": network.options}])
+
+
+def energy(job: dict[str, Any], store: Store, emit: Emit) -> None:
+    """Energy of one run of each network, in loops of seconds; or one record that says that nothing counts it here."""
+    with pinned(job.get("affinity", ())):
+        measure_energy(job, lambda record: emit([record]), lambda entry: _warm_call(job, store.model(entry)))
+
+
+JOBS = {"energy": energy, "latency": latency, "layers": layers, "memory": memory, "opened": opened}
 
 
 def _each(job: dict[str, Any], store: Store, rules: Rules, rng: random.Random, cores: list[int], emit: Emit) -> None:
@@ -92,6 +113,13 @@ def _found(lane: Lane, options: dict[str, Any], cores: list[int], anchor_ms: Seq
         "options": dict(options, affinity=cores) if cores else options,
         "state": lane.state,
     }
+
+
+def _warm_call(job: dict[str, Any], model: bytes | str) -> Callable[[], Any]:
+    network = _open(job, model)
+    call = network.bind(random_inputs(network.inputs, job["seed"]))
+    open_lane("", call, job)
+    return call
 
 
 def _open(job: dict[str, Any], model: bytes | str) -> Any:

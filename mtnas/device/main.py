@@ -4,13 +4,15 @@
     python -m mtnas.device job.json         the same, from an installed package
     python runner.pyz session FOLDER JOB RUN    a job of a remote session; see `session.py`
 
-Job: {"schema": "device-job/2", "kind": "latency" | "memory" | "opened", "runtime", "threads", "spinning", "affinity",
-      "seed", "models": {name: path or see `store.py`}}, and for latency "warmup_ms", "warmup_cap_ms", "round_ms",
-      "round_runs", "max_round_runs", "rounds", "max_rounds", "interval_percent", "confidence"; with "anchor" (a
-      model's name) also "drift_percent", "retries", "together"; without, perhaps "judged" (names that decide)
+Job: {"schema": "device-job/2", "kind": "latency" | "layers" | "memory" | "opened", "runtime", "threads", "spinning",
+      "affinity", "seed", "models": {name: path or see `store.py`}}, for layers "runs", and for latency "warmup_ms",
+      "warmup_cap_ms", "round_ms", "round_runs", "max_round_runs", "rounds", "max_rounds", "interval_percent",
+      "confidence"; with "anchor" (a model's name) also "drift_percent", "retries", "together"; without, perhaps
+      "judged" (names that decide)
 Out: {"event": "environment", ...}, then for each network {"event": "latency", "name", "rounds_ms": [[run, ...], ...],
      "interrupted": [[place, ...], ...], "anchor_ms", "note", "options", "state"}, {"event": "memory", "name",
-     "base_mb", "peak_mb"} or {"event": "opened", "name", "version", "options"}; networks measured side by side are
+     "base_mb", "peak_mb"}, {"event": "layers", "name", "layers": [{"name", "kind", "ms", "outputs"}], "options"} or
+     {"event": "opened", "name", "version", "options"}; networks measured side by side are
      one line {"event": "records", "records": [...]}; {"event": "error", "text"} and exit status 1 on failure.
 """
 

@@ -52,6 +52,8 @@ class ExportConfig:
     """ONNX operator set; 20 and 21 are what device runtimes of the last years read."""
     dynamic_batch: bool = False
     """Leave the batch size open."""
+    simplify: bool = True
+    """Simplify the graph with onnxslim, where no output changes and the file gets no slower."""
     openvino: bool = False
     """Also write an OpenVINO model; needs the extra `openvino`."""
     tensorrt: TensorRTConfig = field(default_factory=TensorRTConfig)

@@ -18,6 +18,7 @@ from mtnas.graph.bypass import Bypass, Bypasses, without_blocks
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
 
@@ -69,6 +70,7 @@ class ElasticGraph:
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
         self._weights = {**held, **(weights or {})}
         self._shallower: OrderedDict[tuple[str, ...], ElasticGraph] = OrderedDict()
+        self._sized: dict[tuple[int, int], ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
@@ -139,6 +141,7 @@ class ElasticGraph:
         statistics: Mapping[str, np.ndarray] | None = None,
         fold_bn: bool = True,
         dynamic_batch: bool = False,
+        input_size: tuple[int, int] | None = None,
     ) -> onnx.ModelProto:
         """The network of one selection.
 
@@ -152,7 +155,12 @@ class ElasticGraph:
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
             dynamic_batch: leave the batch size open.
+            input_size: height and width in pixels, where they are not the example's.
         """
+        if input_size is not None and tuple(input_size) != self.input_shape[2:]:
+            return self.at_input_size(input_size).cut(
+                selection, state=state, statistics=statistics, fold_bn=fold_bn, dynamic_batch=dynamic_batch
+            )
         plan = self._at(selection).plan
         sources = Sources(state, statistics, self._known, self.names.aliases)
         return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
@@ -161,6 +169,20 @@ class ElasticGraph:
         """The graph at a selection's depth; raises `SpaceError` when the selection does not fit."""
         selection.check(self.groups, tuple(self.bypasses))
         return self.without(selection.skipped)
+
+    def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
+        """The same network and groups for images of another height and width, worked out once per size.
+
+        Raises:
+            ModelError: the graph has its input size baked in.
+        """
+        height, width = (int(length) for length in size)
+        if (height, width) == self.input_shape[2:]:
+            return self
+        if (height, width) not in self._sized:
+            model = at_input_size(self.full_model(), (height, width))
+            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses)
+        return self._sized[height, width]
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -174,14 +196,16 @@ class ElasticGraph:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
         graph = self._at(selection)
         values = graph._features.values(selection)
-        if graph is self:
+        if not self.bypasses:
             return values
-        found = dict(zip(graph.feature_names, values, strict=True))
+        found = dict(zip(graph._features.names, values, strict=True))
         return np.array([found.get(name, 0.0) for name in self.feature_names])
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        return self._features.names
+        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew."""
+        depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
+        return tuple(dict.fromkeys(name for skipped in depths for name in self.without(skipped)._features.names))
 
     @cached_property
     def _counter(self) -> Counter:

@@ -1,33 +1,33 @@
 """What a latency predictor reads: a few hundred physical amounts of work, all >= 0, each near-linear in time.
 
-Runtimes compute channels in blocks (16 with AVX-512, 8 with AVX2 and ARM, 4 as the finest step), so multiply-adds
-are given with channels rounded up to those steps, beside the exact ones. Work is summed over classes of equal kind
-and place (`conv3x3@16x16`), since a kernel's speed depends on both, over branches, and in all.
+Runtimes compute channels in blocks, and how large a block is differs from device to device and from precision to
+precision, so multiply-adds are given with channels rounded up to several steps, beside the exact ones; the predictor
+learns which step fits. Work is summed over fused blocks of equal kind and place (`conv3x3+add@/4`: a convolution with
+the sum that runs inside it, at a quarter of the image's size), since a kernel's speed depends on both, over branches,
+layers, and in all. Places are relative to the image, so that networks of several input sizes share their features.
 
-Names: `const`, `total/..`, `branch/<name>/..`, `class/<kind>@<height>x<width>/..`, `move/<kind>@<place>/bytes16`,
-`layer/<name>/macs16`. A fused activation costs nothing of its own; other nodes are counted by the bytes they move.
+Names: `const`, `total/..`, `branch/<name>/..`, `class/<kind>@<place>/..`, `move/<kind>@<place>/..`,
+`layer/<name>/macs16`, and in networks with 8-bit parts the same with `.int8` behind total, branch, kind and layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from mtnas.base.groups import Selection
 from mtnas.graph.branches import tensor_branches
-from mtnas.graph.count import BYTES
-from mtnas.graph.labels import Labelled
-from mtnas.graph.operators import FUSED, TRAFFIC, VIEWS
+from mtnas.graph.features_subject import Move, Subject, layer_name, list_moves, place_of, whole_kind
+from mtnas.graph.labels import Labelled, Units
 from mtnas.graph.plan import Plan
-from mtnas.graph.rows import RowTable, Terms, width_vector
-from mtnas.graph.work import list_work
+from mtnas.graph.rows import ONE, RowTable, Terms, width_vector
+from mtnas.graph.work import Work, list_work
 
-STEPS = (1, 4, 8, 16)
-#: With more layers than this, single layers are left out of the features.
-MOST_LAYERS = 120
+#: Channels are rounded up to these; 1 leaves them as they are.
+STEPS = (1, 4, 8, 16, 32)
+BYTE_STEPS = (1, 16)
 
 
 def round_up(lengths: np.ndarray, step: int) -> np.ndarray:
@@ -36,29 +36,36 @@ def round_up(lengths: np.ndarray, step: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Arrays behind `features`. N = layers that multiply, M = amounts of bytes, F = features."""
+    """Arrays behind `features`. N = layers that multiply, M = amounts of bytes, F = features.
 
-    plan: Plan
+    `out_N` and `into_N` are rows of channel counts, `rest` all else of the multiply-adds; `channels_M` and `bytes_M`
+    the same of tensors that are read or written.
+    """
+
+    units: Units
     matrix_RG: np.ndarray
     out_N: np.ndarray
     into_N: np.ndarray
     rest: Terms
     depthwise_N: np.ndarray
+    channels_M: np.ndarray
     bytes_M: Terms
     weight_bytes: Terms
     sums_FX: np.ndarray
     names: tuple[str, ...]
 
     def values(self, selection: Selection) -> np.ndarray:
-        lengths = self.matrix_RG @ width_vector(self.plan.units, selection)
+        lengths = self.matrix_RG @ width_vector(self.units, selection)
         out, into, rest = lengths[self.out_N], lengths[self.into_N], self.rest.values(lengths)
         parts = [np.ones(1)]
         for step in STEPS:
             # Fewer input channels than one block run unblocked, as the first convolution on RGB does.
             narrow = self.depthwise_N | (into < step)
             parts.append(round_up(out, step) * np.where(narrow, into, round_up(into, step)) * rest)
-        blocked = np.where(self.matrix_RG[:, 1:].any(axis=1), round_up(lengths, 16), lengths)
-        parts += [self.bytes_M.values(blocked), self.weight_bytes.values(lengths).sum(keepdims=True)]
+        channels, size = lengths[self.channels_M], self.bytes_M.values(lengths)
+        for step in BYTE_STEPS:
+            parts.append(np.where(channels < step, channels, round_up(channels, step)) * size)
+        parts.append(self.weight_bytes.values(lengths).sum(keepdims=True))
         return self.sums_FX @ np.concatenate(parts).astype(np.float64)
 
 
@@ -79,62 +86,74 @@ class _Sums:
 
 
 def make_features(plan: Plan) -> FeatureTable:
-    graph, labels = plan.folded.skeleton.graph, plan.folded.labels
-    rows = RowTable(plan.units)
+    """The table of an elastic graph: any selection's features by arithmetic, no model is cut."""
     home = tensor_branches(plan.network.skeleton.graph)
-    work = list_work(graph, labels, rows)
-    moved = list(_moved(graph, labels, set(plan.folded.reads)))
-    count = len(work)
-    sums = _Sums()
+    graph = plan.folded.skeleton.graph
+    stored = frozenset(plan.folded.reads) | {tensor.name for tensor in graph.initializer}
+    return make_table(Subject(tuple(graph.node), graph.input[0].name, plan.folded.labels, home, stored, plan.units))
+
+
+def make_table(subject: Subject) -> FeatureTable:
+    """The table of any graph whose tensors are labelled."""
+    rows = RowTable(subject.units)
+    work = list_work(subject.graph, subject.labels, rows)
+    moves = list_moves(subject, {item.node: whole_kind(subject, item) for item in work})
+    sums, count = _Sums(), len(work)
     sums.add("const", 0)
     for number, item in enumerate(work):
-        at = {step: 1 + place * count + number for place, step in enumerate(STEPS)}
-        for step in STEPS:
-            sums.add(f"total/macs{step if step > 1 else ''}", at[step])
-        sums.add(f"branch/{home[item.output]}/macs16", at[16])
-        sums.add(f"class/{item.kind}@{item.place}/macs", at[1])
-        sums.add(f"class/{item.kind}@{item.place}/macs16", at[16])
-        if count <= MOST_LAYERS:
-            sums.add(f"layer/{item.layer}/macs16", at[16])
-    kinds = {item.node: f"class/{item.kind}@{item.place}" for item in work}
+        for name, step in _work_names(subject, item):
+            sums.add(name, 1 + STEPS.index(step) * count + number)
     start = 1 + len(STEPS) * count
-    for number, (node, _, name) in enumerate(moved):
-        sums.add("total/bytes16", start + number)
-        sums.add(f"branch/{home[node.output[0]]}/bytes16", start + number)
-        sums.add(f"{kinds.get(node.name) or f'move/{name}'}/bytes16", start + number)
-    sums.add("total/weight_bytes", start + len(moved))
-    stored = [rows.product(labels[name]) for name in plan.folded.reads]
+    for number, move in enumerate(moves):
+        for name, step in _move_names(subject, move):
+            sums.add(name, start + BYTE_STEPS.index(step) * len(moves) + number)
+    end = start + len(BYTE_STEPS) * len(moves)
+    sums.add("total/weight_bytes", end)
+    amounts = [_amount(rows, move.tensor, move.bytes_each) for move in moves]
+    weights = [rows.product(subject.labels[name]) for name in subject.weights]
     return FeatureTable(
-        plan,
+        subject.units,
         out_N=np.array([item.out for item in work], dtype=np.int64),
         into_N=np.array([item.into for item in work], dtype=np.int64),
         rest=Terms.of([([item.more], item.factor) for item in work]),
         depthwise_N=np.array([item.kind.startswith("depthwise") for item in work], dtype=bool),
-        bytes_M=Terms.of([_scaled(rows.product(tensor)) for _, tensor, _ in moved]),
-        weight_bytes=Terms.of([_scaled(term) for term in stored]),
-        sums_FX=sums.matrix(start + len(moved) + 1),
+        channels_M=np.array([channels for channels, _, _ in amounts], dtype=np.int64),
+        bytes_M=Terms.of([(rest, factor) for _, rest, factor in amounts]),
+        weight_bytes=Terms.of([(lengths, 4 * factor) for lengths, factor in weights]),
+        sums_FX=sums.matrix(end + 1),
         names=tuple(sums.columns),
         matrix_RG=rows.matrix_RG,
     )
 
 
-def _scaled(term: tuple[list[int], int]) -> tuple[list[int], int]:
-    return term[0], term[1] * BYTES
+def _work_names(subject: Subject, item: Work) -> Iterator[tuple[str, int]]:
+    """Features that one multiplying node counts for, with the step of each."""
+    tag = subject.tag(item.node)
+    kind = f"class/{whole_kind(subject, item)}{tag}@{place_of(subject, item.output)}"
+    for step in STEPS:
+        name = f"macs{step}" if step > 1 else "macs"
+        yield f"total{tag}/{name}", step
+        yield f"{kind}/{name}", step
+    yield f"branch/{subject.home[item.output]}{tag}/macs16", 16
+    yield f"layer/{layer_name(item)}{tag}/macs16", 16
 
 
-def _moved(
-    graph: onnx.GraphProto, labels: Mapping[str, Labelled], weights: set[str]
-) -> list[tuple[onnx.NodeProto, Labelled, str]]:
-    """Every tensor a node reads or writes, with the node and a name of its kind and place; views and fused are free."""
-    still = weights | {tensor.name for tensor in graph.initializer}
-    makers = {name: node.op_type for node in graph.node for name in node.output}
-    found = []
-    for node in graph.node:
-        fused = node.op_type in FUSED and makers.get(node.input[0]) in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-        if fused or node.op_type in VIEWS:
-            continue
-        kind = next((kind for kind, names in TRAFFIC.items() if node.op_type in names), "elementwise")
-        place = "x".join(map(str, labels[node.output[0]].shape[2:])) or "1"
-        names = [name for name in node.input if name and name not in still] + [n for n in node.output if n]
-        found += [(node, labels[name], f"{kind}@{place}") for name in names]
-    return found
+def _move_names(subject: Subject, move: Move) -> Iterator[tuple[str, int]]:
+    tag = subject.tag(move.node)
+    yield f"total{tag}/bytes16", 16
+    yield f"branch/{subject.home[move.output]}{tag}/bytes16", 16
+    yield f"{move.name}/bytes", 1
+    yield f"{move.name}/bytes16", 16
+
+
+def _amount(rows: RowTable, tensor: Labelled, bytes_each: int) -> tuple[int, Sequence[int], int]:
+    """A tensor's bytes as row of its channels, rows of its other lengths, and a factor."""
+    lengths, factor = rows.product(tensor)
+    if len(tensor.shape) < 2:
+        return ONE, lengths, bytes_each * factor
+    channels = rows.axis(tensor, 1)
+    if 1 not in tensor.axes:
+        return channels, lengths, bytes_each * factor // max(1, tensor.shape[1])
+    rest = list(lengths)
+    rest.remove(channels)
+    return channels, rest, bytes_each * factor

@@ -18,7 +18,8 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "quantize": ("prune",),
     "export": ("quantize",),
     "verify": ("export",),
-    "report": ("verify",),
+    "certify": ("verify",),
+    "report": ("certify",),
 }
 PARTS: dict[str, tuple[str, ...]] = {
     "space": ("seed", "model", "space"),
@@ -29,6 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "quantize": ("quantize",),
     "export": ("export",),
     "verify": (),
+    "certify": (),
     "report": ("name",),
 }
 #: settings that change how long a stage takes to notice an interruption, never its result
@@ -54,7 +56,7 @@ def stage_inputs(job: Job, stage: str) -> dict[str, Any]:
     }
     if stage not in {"space", "profile"}:
         # only `verify` reads the report split; what the data are is told by their fingerprint, not by where they lie
-        unread = {"root"} if stage in {"verify", "report"} else {"root", "report"}
+        unread = {"root"} if stage in {"verify", "certify", "report"} else {"root", "report"}
         inputs["data"] = {key: value for key, value in whole["data"].items() if key not in unread}
     return inputs
 

@@ -58,11 +58,13 @@ class MeasureConfig:
     correct_drift: bool = True
     """Whether the predictor learns latencies divided by the anchor's movement; reported numbers stay raw."""
     statistic: str = "p50"
-    """What a latency limit bounds: p50 or p95."""
+    """What a latency limit bounds: p50, p95 or p99."""
     processes: int = 3
     """Fresh processes behind a certificate."""
     certify_rounds: int = 20
     """Rounds in each of them."""
+    energy_loop_s: float = 2.0
+    """Length of one loop of an energy measurement, where the device has a counter."""
     lock_wait_s: float = 300.0
     """How long to wait for another measurement on this machine."""
     seed: int = 0
@@ -80,7 +82,7 @@ class MeasureConfig:
             "processes",
             "certify_rounds",
         )
-        _positive(self, "samples", "warmup_ms", "drift_percent")
+        _positive(self, "samples", "warmup_ms", "drift_percent", "energy_loop_s")
         _ordered(self, "rounds", "max_rounds")
         _ordered(self, "round_runs", "max_round_runs")
         _ordered(self, "warmup_ms", "warmup_cap_ms")
@@ -90,8 +92,8 @@ class MeasureConfig:
                 raise JobError("a share between 0 and 1", received=str(value), where=f"device.{name}")
         if self.precision not in {"auto", "float32", "int8"}:
             raise JobError("auto, float32 or int8", received=repr(self.precision), where="device.precision")
-        if self.statistic not in {"p50", "p95"}:
-            raise JobError("p50 or p95", received=repr(self.statistic), where="device.statistic")
+        if self.statistic not in {"p50", "p95", "p99"}:
+            raise JobError("p50, p95 or p99", received=repr(self.statistic), where="device.statistic")
 
 
 def _positive(config: MeasureConfig, *names: str) -> None:

@@ -5,6 +5,7 @@ Shape letters: N = networks, F = features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from mtnas.base.optional import require
 from mtnas.measure.models import Kernel, Linear, Stack, Standard, Tree, Trees
 
 Fitter = Callable[[np.ndarray, np.ndarray, int], Stack]
+SIMPLEST = "non-negative 1e-06"
+RESIDUALS = ("", "kernel", "gaussian process", "trees")
 
 
 def non_negative(features_NF: np.ndarray, ms_N: np.ndarray, strength: float) -> Linear:
@@ -67,6 +70,24 @@ def gaussian_bumps(features_NF: np.ndarray, residual_N: np.ndarray, noise: float
     return Kernel(standard, points_NF, np.asarray(model.dual_coef_), gamma)
 
 
+def gaussian_process(features_NF: np.ndarray, residual_N: np.ndarray, seed: int) -> Kernel:
+    """A Gaussian process on the log ratio: length, height and noise by marginal likelihood; only its mean is kept."""
+    gaussian = require("sklearn.gaussian_process")
+    kernels = require("sklearn.gaussian_process.kernels")
+    standard = Standard.of(features_NF)
+    points_NF = standard(features_NF)
+    size, height = float(np.sqrt(points_NF.shape[1])), max(float(residual_N.var()), 1e-8)
+    bumps = kernels.ConstantKernel(height / 2, (height / 100, 10 * height)) * kernels.RBF(size, (size / 10, 10 * size))
+    noise = kernels.WhiteKernel(height / 2, (height / 100, 2 * height))
+    model = gaussian.GaussianProcessRegressor(bumps + noise, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a bound that is reached is an answer: there is nothing but noise
+        model.fit(points_NF, residual_N)
+    fitted = model.kernel_.k1
+    weights_M = fitted.k1.constant_value * np.asarray(model.alpha_).ravel()
+    return Kernel(standard, points_NF, weights_M, float(0.5 / fitted.k2.length_scale**2))
+
+
 def _stack(base: Linear, features_NF: np.ndarray, ms_N: np.ndarray) -> Stack:
     return Stack(base, None, float(0.2 * ms_N.min()))
 
@@ -74,11 +95,12 @@ def _stack(base: Linear, features_NF: np.ndarray, ms_N: np.ndarray) -> Stack:
 def _with_residual(stack: Stack, features_NF: np.ndarray, ms_N: np.ndarray, kind: str, seed: int) -> Stack:
     residual_N = np.log(ms_N / stack.predict(features_NF))
     fitted: Trees | Kernel
-    fitted = (
-        boosted_trees(features_NF, residual_N, seed)
-        if kind == "trees"
-        else gaussian_bumps(features_NF, residual_N, 0.1)
-    )
+    if kind == "trees":
+        fitted = boosted_trees(features_NF, residual_N, seed)
+    elif kind == "kernel":
+        fitted = gaussian_bumps(features_NF, residual_N, 0.1)
+    else:
+        fitted = gaussian_process(features_NF, residual_N, seed)
     return Stack(stack.base, fitted, stack.floor_ms)
 
 
@@ -93,7 +115,7 @@ def _fitter(base: Callable[[np.ndarray, np.ndarray, float], Linear], strength: f
 def candidates() -> dict[str, Fitter]:
     """Everything that cross-validation may choose from, simplest first."""
     table: dict[str, Fitter] = {}
-    for residual in ("", "kernel", "trees"):
+    for residual in RESIDUALS:
         suffix = f" + {residual}" if residual else ""
         for strength in (1e-6, 1e-4, 1e-3):
             table[f"non-negative {strength:g}{suffix}"] = _fitter(non_negative, strength, residual)

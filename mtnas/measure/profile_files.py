@@ -20,11 +20,10 @@ from mtnas.base.files import file_hash, read_json, write_json, write_text
 from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
 from mtnas.base.quantity import Measured, Predicted
-from mtnas.measure.anchor import empty_model
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import DeviceDescription, check_precision, read_device
 from mtnas.measure.predictor import LatencyPredictor
-from mtnas.measure.protocol import SelfTest, open_session
+from mtnas.measure.protocol import SelfTest, environment_here
 from mtnas.measure.record import Environment, LatencyRecord, read_measured
 
 JOURNAL, PREDICTOR, DEVICE = "measurements.jsonl", "predictor.json", "device.yaml"
@@ -191,9 +190,8 @@ def _points(records: Sequence[Mapping[str, Any]], roles: Sequence[Mapping[str, A
 
 
 def here(config: MeasureConfig) -> Environment:
-    """The circumstances of a measurement that would start now."""
-    with open_session(empty_model(), config) as session:
-        return Environment.here(config, session.version, session.options)
+    """The circumstances of a measurement that would start now, wherever the device is."""
+    return environment_here(config)
 
 
 def check_environment(recorded: Environment, current: Environment, where: Path) -> None:

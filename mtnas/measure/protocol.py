@@ -65,7 +65,8 @@ def _warm(name: str, model: Model, config: MeasureConfig, stack: ExitStack) -> t
 class Rounds(Protocol):
     """A device held for measuring, with the anchor open."""
 
-    environment: Environment
+    @property
+    def environment(self) -> Environment: ...
 
     def settle(self, models: Mapping[str, Model]) -> Iterator[Settled]: ...
     def __enter__(self) -> Rounds: ...

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtnas.base.errors import CheckpointError
 from mtnas.base.machine import cpu_info, governor
 from mtnas.base.quantity import Measured
 from mtnas.base.seeds import generator
@@ -113,6 +114,13 @@ class LatencyRecord:
     @property
     def runs(self) -> Runs:
         return Runs.of(self.runs_ms_RN, self.interrupted)
+
+    def statistic(self, name: str) -> Measured:
+        """The latency that a limit bounds: `p50`, `p95` or `p99`."""
+        found: Measured | None = getattr(self, name)
+        if found is None:
+            raise CheckpointError(f"a record with {name}", received=f"none of {self.name!r}", cure="measure it again")
+        return found
 
     @property
     def anchor_ms(self) -> float:

@@ -19,26 +19,32 @@ _SETTINGS = ("target", "step", "min_units", "criterion", "refresh_steps", "accep
 
 @dataclass(frozen=True)
 class Judgement:
-    """A measured comparison of two networks: `ratio` = after / before with its interval."""
+    """A measured comparison of two networks: `ratio` = after / before with its interval.
+
+    `resolution_percent` is what two copies of one network differed by meanwhile; no smaller difference counts.
+    """
 
     latency_ms: float
     ratio: float
     low: float
     high: float
+    resolution_percent: float = 0.0
 
     @property
     def faster(self) -> bool:
-        """The whole interval says so."""
-        return self.high < 1.0
+        """The whole interval says so, by more than chance alone makes."""
+        return self.high < 1.0 and 100.0 * (1.0 - self.ratio) > self.resolution_percent
 
     @property
     def slower(self) -> bool:
-        """The whole interval says so."""
-        return self.low > 1.0
+        """The whole interval says so, by more than chance alone makes."""
+        return self.low > 1.0 and 100.0 * (self.ratio - 1.0) > self.resolution_percent
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Judgement:
-        return Judgement(data["latency_ms"], data["ratio"], data["low"], data["high"])
+        return Judgement(
+            data["latency_ms"], data["ratio"], data["low"], data["high"], data.get("resolution_percent", 0.0)
+        )
 
 
 @dataclass(frozen=True)

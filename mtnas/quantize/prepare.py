@@ -55,13 +55,15 @@ def clean(model: onnx.ModelProto, producer: str = "mtnas") -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.ir_version = min(copy.ir_version, MAX_IR_VERSION)
-    copy.producer_name, copy.producer_version = producer, ""
-    copy.doc_string = copy.graph.doc_string = ""
+    copy.producer_name = producer
+    copy.ClearField("producer_version")
+    copy.ClearField("doc_string")
+    copy.graph.ClearField("doc_string")
     notes = {entry.key: entry.value for entry in copy.metadata_props if entry.key.startswith("mtnas.")}
     helper.set_model_props(copy, notes)
     graph = copy.graph
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        item.doc_string = ""
+        item.ClearField("doc_string")
         del item.metadata_props[:]
     del graph.metadata_props[:]
     _drop_unused_opsets(copy)

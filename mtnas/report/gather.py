@@ -27,6 +27,7 @@ FILES: dict[str, str] = {
     "prune": "5-prune/prune.json",
     "quantize": "6-quantize/quantize.json",
     "export": "7-export/manifest.json",
+    "exported": "7-export/export.json",
     "verify": "8-verify/verify.json",
     "certificate": "8-verify/certificate.json",
 }

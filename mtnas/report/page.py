@@ -10,7 +10,7 @@ from pathlib import Path
 from mtnas.base.files import write_text
 from mtnas.report.gather import Results, gather
 from mtnas.report.html import Html, join, tag
-from mtnas.report.sections import export, provenance, prune, quantize, search, space, summary, train, verify
+from mtnas.report.sections import certify, export, provenance, prune, quantize, search, space, summary, train, verify
 from mtnas.report.sections import profile as profile_section
 
 HERE = Path(__file__).parent
@@ -37,7 +37,13 @@ SECTIONS: tuple[Section, ...] = (
     Section("prune", "Prune", "Channels taken from the chosen network, one measured step at a time.", prune.render),
     Section("quantize", "Quantize", "What runs as int8, what stays in float, and whether it pays.", quantize.render),
     Section("export", "Export", "The file that is delivered.", export.render),
-    Section("verify", "Verify", "Exactly that file: every head, every task, the certificate.", verify.render),
+    Section("verify", "Verify", "Exactly that file: every head, every task.", verify.render),
+    Section(
+        "certify",
+        "Certify",
+        "Exactly that file against the budget, in fresh processes; no step made it slower.",
+        certify.render,
+    ),
 )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mtnas.elastic.model import ElasticModel
     from mtnas.graph.elastic_graph import ElasticGraph
     from mtnas.measure.profile import Profile
+    from mtnas.measure.reach.base import Model
+    from mtnas.measure.reach.shipping import Shipping
     from mtnas.tasks.base import Task
 
 
@@ -111,6 +113,18 @@ class RunContext:
     def cut(self, selection: Selection, state: Mapping[str, np.ndarray] | None = None) -> bytes:
         """A timing copy of a sub-network: right shapes and the device's precision, statistics of the full network."""
         return self._file_bytes(self.graph.cut(selection, state=state))
+
+    def timing_model(self, selection: Selection) -> Model:
+        """The same copy, to be cut on the device where that is another machine."""
+        from mtnas.measure.reach.open import is_local
+
+        return self.cut(selection) if is_local(self.job.device) else self._shipping.request(selection)
+
+    @cached_property
+    def _shipping(self) -> Shipping:
+        from mtnas.measure.reach.shipping import Shipping
+
+        return Shipping(self.graph, self.cut)
 
     @cached_property
     def precision(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mtnas.base.errors import DeviceMissing
@@ -19,18 +20,30 @@ Cost = Measured | Predicted | Counted
 
 
 def counted_costs(context: RunContext, selection: Selection) -> dict[str, Cost]:
-    """Multiply-adds, parameters and megabytes of float32 weights."""
+    """Multiply-adds, parameters and megabytes of the float32 file."""
     return counted_costs_of(context.graph, selection)
 
 
 def counted_costs_of(graph: ElasticGraph, selection: Selection) -> dict[str, Cost]:
-    """The same for any elastic graph."""
+    """The same for any elastic graph.
+
+    The size is that of the float file as it would be delivered: its arrays, counted, and its nodes and names, which are
+    the same few kilobytes in every sub-network and taken from the largest. An int8 file is smaller, but whether int8 is
+    delivered is not known while searching: a limit that the float file keeps holds either way.
+    """
     counts = graph.counts(selection)
     return {
         "macs": Counted(float(counts.macs), "MACs"),
         "params": Counted(float(counts.params), "parameters"),
-        "size_mb": Counted(float(counts.size_mb), "MB"),
+        "size_mb": Counted(float(counts.size_mb) + _nodes_mb(graph), "MB"),
     }
+
+
+@lru_cache(maxsize=8)
+def _nodes_mb(graph: ElasticGraph) -> float:
+    """What the largest network's file holds beside its arrays."""
+    everything = Selection.of({})
+    return len(graph.cut(everything).SerializeToString()) / 1e6 - graph.counts(everything).size_mb
 
 
 def measured_costs(
@@ -52,7 +65,7 @@ def measured_costs(
     costs: dict[str, dict[str, Cost]] = {}
     for name, selection in selections.items():
         record = records[name]
-        latency = record.p95 if config.statistic == "p95" else record.p50
+        latency = record.statistic(config.statistic)
         factor = anchor_ms / record.anchor_ms if anchor_ms and config.correct_drift else 1.0
         costs[name] = {**counted_costs(context, selection), "latency_ms": scaled(latency, factor)}
         if limits_memory(context):

@@ -34,6 +34,7 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
         "search": job.search.trials * lines * scored * forward_s * middle
         + job.search.measure_front * _measuring_s(context, latency_ms * middle),
         "prune": _pruning_s(context, forward_s, learn_s * middle, latency_ms * middle),
+        "certify": _certifying_s(context, latency_ms * middle),
         "rest": _FIXED_S + sizes["report"] * forward_s * 6,
     }
     return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
@@ -51,6 +52,14 @@ def _measuring_s(context: RunContext, latency_ms: float) -> float:
     device = context.job.device
     round_ms = max(device.round_ms, device.round_runs * latency_ms)
     return 0.2 + (2.0 * device.warmup_ms + 1.5 * device.rounds * round_ms) / 1e3
+
+
+def _certifying_s(context: RunContext, latency_ms: float) -> float:
+    """Fresh processes, each with two copies of the delivered file; the full network again for percent limits."""
+    device = context.job.device
+    round_ms = max(device.round_ms, device.round_runs * latency_ms)
+    process_s = 1.0 + 2.0 * (2.0 * device.warmup_ms + device.certify_rounds * round_ms) / 1e3
+    return device.processes * process_s + _measuring_s(context, 2.0 * latency_ms)
 
 
 def _seconds_per_image(context: RunContext) -> tuple[float, float]:

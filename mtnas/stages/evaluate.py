@@ -27,11 +27,14 @@ def objectives_of(context: RunContext) -> tuple[Objective, ...]:
 
 
 def predicted_latency(context: RunContext, selection: Selection) -> Predicted:
-    """The latency that a limit bounds, predicted; the predictor knows medians, p95 stands in the profile's ratio."""
+    """The latency that a limit bounds, predicted; the predictor knows medians, p95 and p99 stand in the profile's
+    ratio to them."""
     predicted = context.profile.predict(context.graph.features(selection)[None, :])[0]
-    if context.job.device.statistic == "p50":
+    statistic = context.job.device.statistic
+    if statistic == "p50":
         return predicted
-    ratio = median(point.record.p95.value / point.record.p50.value for point in context.profile.points)
+    records = [point.record for point in context.profile.points]
+    ratio = median(record.statistic(statistic).value / record.p50.value for record in records)
     return replace(predicted, value=predicted.value * ratio, low=predicted.low * ratio, high=predicted.high * ratio)
 
 

@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtnas.base.files import write_json
 from mtnas.stages.context import RunContext
+from mtnas.stages.gate import Gate, gated
 
 if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from mtnas.base.progress import Progress
+    from mtnas.export.config import ExportConfig
     from mtnas.export.manifest import OutputInfo, Shape
+    from mtnas.measure.config import MeasureConfig
     from mtnas.tasks.base import Task
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `model.onnx`, `manifest.json` and, where the job asks for them, files for OpenVINO and TensorRT."""
+    """Write `model.onnx`, `manifest.json`, the gate's record `export.json`, and files for other runtimes if asked."""
     import onnx
 
     from mtnas.export.companions import write_companions
@@ -23,13 +31,15 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
 
     source = context.run.stage("quantize")
     record = context.run.result("quantize", "quantize.json")
-    model = onnx.load_model(str(source / "delivered.onnx"))
+    export = context.job.export
+    sample_BCHW, _targets = context.split("calibrate").batch([0])
+    given = onnx.load_model(str(source / "delivered.onnx"))
+    model, gate = simplest(given, sample_BCHW.numpy(), export, context.job.device, context.progress)
     path = write_onnx(model, folder / "model.onnx")
+    write_json(folder / "export.json", {"schema": "export/1", "simplified": model is not given, "gate": gate.to_json()})
     shapes = {value.name: tensor_shape(value) for value in model.graph.output}
     outputs = output_infos(context.tasks, shapes)
     info = context.dataset.info
-    export = context.job.export
-    sample_BCHW, _targets = context.split("calibrate").batch([0])
     companions = write_companions(path, source / "float.onnx", export, sample_BCHW.numpy(), progress=context.progress)
     manifest = make_manifest(
         path,
@@ -41,6 +51,27 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     )
     manifest.save(folder / "manifest.json")
     return {"model": manifest.sha256}
+
+
+def simplest(
+    given: onnx.ModelProto,
+    image_BCHW: np.ndarray,
+    export: ExportConfig,
+    device: MeasureConfig,
+    progress: Progress | None = None,
+) -> tuple[onnx.ModelProto, Gate]:
+    """The simplified graph, or the given one where simplifying changes outputs or costs time; and the gate's record."""
+    from mtnas.export.simplify import simplified
+    from mtnas.quantize.prepare import clean
+
+    simple, reason = simplified(given, image_BCHW) if export.simplify else (None, "simplifying is switched off")
+    files = [clean(model).SerializeToString(deterministic=True) for model in (given, simple or given)]
+    gate = gated("export", files[0], files[1], device, progress)
+    if simple is None:
+        return given, gate.decided(f"the graph is delivered as it came: {reason}")
+    if gate.slower:
+        return given, gate.decided("the simplified graph is slower: it is delivered as it came")
+    return simple, gate.decided("the simplified graph is delivered")
 
 
 def output_infos(tasks: Mapping[str, Task], shapes: Mapping[str, Shape]) -> list[OutputInfo]:

@@ -29,10 +29,11 @@ FOLDERS: dict[str, str] = {
     "quantize": "6-quantize",
     "export": "7-export",
     "verify": "8-verify",
+    "certify": "9-certify",
     "report": "report",
 }
-#: what later stages never read: bookkeeping, and checkpoints, which carry their own hash
-_UNWATCHED = frozenset({"inputs.json", "stage.json", "checkpoint.safetensors"})
+#: what later stages never read: bookkeeping, checkpoints, which carry their own hash, and attempts that a verb may add
+_UNWATCHED = frozenset({"inputs.json", "stage.json", "checkpoint.safetensors", "certificates.jsonl"})
 
 
 class RunFolder:

@@ -56,10 +56,10 @@ class Network:
         module.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in self.state.items()})
         return module.eval()
 
-    def onnx(self, graph: ElasticGraph) -> onnx.ModelProto:
-        """Cut from the elastic graph with these weights; batch-norm is folded."""
+    def onnx(self, graph: ElasticGraph, *, fold_bn: bool = True) -> onnx.ModelProto:
+        """Cut from the elastic graph with these weights; batch-norm is folded unless told otherwise."""
         statistics = {key: value for key, value in self.state.items() if key.endswith(_STATISTICS)}
-        return graph.cut(self.selection, state=self.state, statistics=statistics)
+        return graph.cut(self.selection, state=self.state, statistics=statistics, fold_bn=fold_bn)
 
     def save(self, folder: Path) -> None:
         """`<name>.safetensors` and `<name>.json`, no pickle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mtnas.stages.certify import certificate_text
 from mtnas.stages.folder import FOLDERS, RunFolder
 
 _FILES = {
@@ -14,22 +15,25 @@ _FILES = {
     "prune": "prune.json",
     "quantize": "quantize.json",
     "export": "manifest.json",
-    "verify": "certificate.json",
+    "verify": "verify.json",
+    "certify": "certificate.json",
 }
 
 
 def outcome(run: RunFolder, stage: str) -> dict[str, Any]:
     """The result of a run that went up to `stage`; `met` tells whether the budget was kept, when that is known."""
-    last = "verify" if stage == "report" else stage
+    last = "certify" if stage == "report" else stage
     result: dict[str, Any] = {"run": str(run.path), "stage": stage, "result": run.result(last, _FILES[last])}
-    if last == "verify":
+    if last in {"verify", "certify"}:
         verify = run.result("verify", "verify.json")
         result |= {
-            "met": bool(result["result"]["met"] and verify["passed"]),
+            "passed": bool(verify["passed"]),
             "table": verify["table"],
             "heads": verify["heads"],
             "model": str(run.stage("export") / "model.onnx"),
         }
+    if last == "certify":
+        result["met"] = bool(result["result"]["met"] and verify["passed"])
     if stage == "report":
         result["report"] = str(run.stage("report") / "index.html")
     return result
@@ -39,7 +43,9 @@ def outcome_text(result: dict[str, Any]) -> str:
     """The same for people."""
     if "table" not in result:
         return f"{result['stage']}: done, see {result['run']}/{FOLDERS[result['stage']]}"
-    lines = ["", *_table(result["table"]), "", *_certificate(result["result"])]
+    lines = ["", *_table(result["table"]), ""]
+    if "met" in result:
+        lines += certificate_text(result["result"])
     lines += [
         f"  head {head['task']}: {'ok' if head['ok'] else 'FAILED'}" for head in result["heads"] if not head["ok"]
     ]
@@ -47,14 +53,6 @@ def outcome_text(result: dict[str, Any]) -> str:
     if "report" in result:
         lines.append(f"report: {result['report']}")
     return "\n".join(lines)
-
-
-def _certificate(certificate: dict[str, Any]) -> list[str]:
-    word = "MET" if certificate["met"] else "MISSED"
-    lines = [f"certificate: {word} on {certificate['device']} ({certificate['processes']} fresh processes)"]
-    lines += [f"  {limit['name']}: {limit['text']}" for limit in certificate["limits"]]
-    lines.append(f"  A/A resolution {certificate['aa_resolution_percent']:.1f} %")
-    return lines
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -54,6 +54,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             "prune": f"to {job.prune.target} of the chosen network's latency" if job.prune.enabled else "off",
             "finetune": f"{job.finetune.epochs} epochs",
             "quantize": job.quantize.dialect if job.quantize.enabled else "off",
+            "certify": f"the delivered file in {job.device.processes} fresh processes, bound on {job.device.statistic}",
         },
     }
 

@@ -20,7 +20,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     from mtnas.measure.profile import build_profile
 
     profile = build_profile(
-        context.cut,
+        context.timing_model,
         context.graph.features,
         pool(context),
         context.job.device,
@@ -59,7 +59,7 @@ def full_costs(context: RunContext) -> dict[str, Cost]:
 
     record = context.run.result("profile", "profile.json")
     largest = context.profile.extreme("largest").record
-    latency = largest.p95 if context.job.device.statistic == "p95" else largest.p50
+    latency = largest.statistic(context.job.device.statistic)
     costs: dict[str, Cost] = {**counted_costs(context, Selection.of({})), "latency_ms": latency}
     if "memory_mb" in record:
         costs["memory_mb"] = cost_from_json(record["memory_mb"])

@@ -16,6 +16,7 @@ from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import Cost, measured_costs
 from mtnas.stages.evaluate import Evaluator
+from mtnas.stages.gate import gated
 from mtnas.stages.network import Network
 from mtnas.stages.scoring import Scores, score_module
 from mtnas.stages.search import chosen_selection
@@ -92,7 +93,7 @@ def _judge(context: RunContext, before: Selection, after: Selection) -> Judgemen
     from mtnas.measure.gate import never_slower
 
     verdict = never_slower(context.cut(before), context.cut(after), context.job.device)
-    return Judgement(verdict.after.value, verdict.ratio, verdict.low, verdict.high)
+    return Judgement(verdict.after.value, verdict.ratio, verdict.low, verdict.high, verdict.resolution_percent)
 
 
 def _finetuned(context: RunContext, selection: Selection, folder: Path) -> tuple[Network, dict[str, Any]]:
@@ -134,17 +135,15 @@ def _keep(
     context: RunContext, networks: Mapping[str, Network], scores: Mapping[str, Scores]
 ) -> tuple[str, dict[str, Any]]:
     """Pruned unless it is slower or breaks a floor that the chosen network keeps."""
-    from mtnas.measure.gate import never_slower
-
     before, after = (networks[name].onnx(context.graph).SerializeToString() for name in ("chosen", "pruned"))
-    verdict = never_slower(before, after, context.job.device)
-    gate = verdict.to_json()
+    gate = gated("prune", before, after, context.job.device, context.progress)
     missed = missed_floors(context, scores["pruned"])
-    if verdict.verdict == "slower":
-        return "chosen", {**gate, "decision": "the pruned network is slower: the chosen one is delivered"}
-    if missed and not missed_floors(context, scores["chosen"]):
-        return "chosen", {**gate, "decision": f"the pruned network misses the floor of {', '.join(missed)}"}
-    return "pruned", {**gate, "decision": "the pruned network is delivered"}
+    kept, decision = "pruned", "the pruned network is delivered"
+    if gate.slower:
+        kept, decision = "chosen", "the pruned network is slower: the chosen one is delivered"
+    elif missed and not missed_floors(context, scores["chosen"]):
+        kept, decision = "chosen", f"the pruned network misses the floor of {', '.join(missed)}"
+    return kept, gate.decided(decision).to_json()
 
 
 def missed_floors(context: RunContext, scores: Scores) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mtnas.base.files import file_hash, write_bytes, write_json
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
+from mtnas.stages.gate import Gate, gated
 from mtnas.stages.network import Network
 from mtnas.stages.scoring import score_file
 
@@ -22,18 +23,24 @@ if TYPE_CHECKING:
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `float.onnx`, `int8.onnx`, `delivered.onnx`, `quantize.json`."""
     network = Network.load(context.run.stage("prune"), "delivered")
-    float_model = network.onnx(context.graph)
+    folded = network.onnx(context.graph)
+    float_model, fuse = fused(context, network, folded)
     models = {"float": float_model.SerializeToString()}
     scores = {"float": score_file(context, float_model, "select")}
-    details: dict[str, Any] = {"dialect": context.job.quantize.dialect, "int8_nodes": 0, "float_nodes": []}
+    details: dict[str, Any] = {
+        "dialect": context.job.quantize.dialect,
+        "int8_nodes": 0,
+        "float_nodes": [],
+        "fuse": fuse.to_json(),
+    }
     decision = ("float", "quantization is switched off")
     if context.job.quantize.enabled:
-        quantized, report = _quantized(context, float_model)
+        quantized, report = _quantized(context, folded)
         models["int8"] = quantized.model.SerializeToString()
         scores["int8"] = score_file(context, quantized.model, "select")
-        verdict = _gate(context, models)
-        decision = decide(verdict, quantized, report)
-        details |= {**quantized.to_json(), **report.to_json(), "gate": verdict.to_json()}
+        gate = gated("quantize", models["float"], models["int8"], context.job.device, context.progress)
+        decision = decide(gate, quantized, report)
+        details |= {**quantized.to_json(), **report.to_json(), "gate": gate.decided(decision[1]).to_json()}
     delivered, reason = decision
     for name, model in models.items():
         write_bytes(folder / f"{name}.onnx", model)
@@ -86,16 +93,20 @@ def _goals(context: RunContext) -> dict[str, Goal]:
     }
 
 
-def _gate(context: RunContext, models: dict[str, bytes]) -> Verdict:
-    from mtnas.measure.gate import never_slower
+def fused(context: RunContext, network: Network, folded: onnx.ModelProto) -> tuple[onnx.ModelProto, Gate]:
+    """The float network with batch-norm folded into the layers before it, unless that is slower than without."""
+    plain = network.onnx(context.graph, fold_bn=False)
+    files = (plain.SerializeToString(), folded.SerializeToString())
+    gate = gated("fuse", *files, context.job.device, context.progress)
+    if gate.slower:
+        return plain, gate.decided("batch-norm stays a layer of its own: folded, the network is slower")
+    return folded, gate.decided("batch-norm is folded into the layers before it")
 
-    return never_slower(models["float"], models["int8"], context.job.device, progress=context.progress)
 
-
-def decide(verdict: Verdict, quantized: Quantized, report: Int8Report) -> tuple[str, str]:
+def decide(gate: Gate | Verdict, quantized: Quantized, report: Int8Report) -> tuple[str, str]:
     """Which file is delivered, and why in one sentence."""
     if not quantized.kept:
         return "float", f"int8 loses too much: {quantized.reason}"
-    if verdict.verdict != "faster":
-        return "float", f"int8 is not faster here: {verdict.text}"
-    return "int8", f"int8 is faster: {verdict.text}; {report.int8_nodes} nodes run as int8; {quantized.reason}"
+    if gate.verdict != "faster":
+        return "float", f"int8 is not faster here: {gate.text}"
+    return "int8", f"int8 is faster: {gate.text}; {report.int8_nodes} nodes run as int8; {quantized.reason}"

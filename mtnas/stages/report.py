@@ -1,4 +1,4 @@
-"""Stage 9: the report, from result files only."""
+"""Stage 10: the report, from result files only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 8: verify the exported file head by head, measure every network side by side, certify the budget."""
+"""Stage 8: verify the exported file head by head, and measure every network of the run side by side."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ import torch
 
 from mtnas.base.files import write_json
 from mtnas.base.groups import Selection
-from mtnas.base.journal import Journal
-from mtnas.base.quantity import Counted
 from mtnas.base.seeds import generator
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
-from mtnas.stages.evaluate import predicted_latency
 from mtnas.stages.network import Network
 from mtnas.stages.pictures import write_pictures
 from mtnas.stages.scoring import Scores, score_file
 
 if TYPE_CHECKING:
-    from mtnas.measure.certify import Certificate
     from mtnas.verify.verify import VerifyResult
 
 _PICTURES = 4
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `verify.json`, `certificate.json` (every attempt in `certificates.jsonl`) and `pictures/`; a missed budget
-    is told by the caller."""
+    """Write `verify.json` and `pictures/`; raises `VerificationFailed` when a head is not as it was trained."""
+    (folder / "certificate.json").unlink(missing_ok=True)  # the copy that belongs to an earlier file
     networks = _networks(context)
     delivered = Network.load(context.run.stage("prune"), "delivered")
     models = {name: network.onnx(context.graph).SerializeToString() for name, network in networks.items()}
@@ -41,7 +37,6 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     scores = {name: score_file(context, model, "report") for name, model in models.items()}
     costs = file_costs(context, models)
     rows = [_row(context, name, networks.get(name, delivered), scores[name], costs[name]) for name in models]
-    certificate = _certified(context, delivered.selection, costs["full"])
     after = (context.run.stage("export") / "model.onnx").read_bytes()
     record = {
         **result.to_json(),
@@ -51,10 +46,8 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "pictures": _pictures(context, {"before": models["full"], "after": after}, folder),
     }
     write_json(folder / "verify.json", record)
-    write_json(folder / "certificate.json", certificate.to_json())
-    Journal(folder / "certificates.jsonl").append(certificate.to_json())
     result.require()
-    return {"passed": result.passed, "met": certificate.met, "model": result.model_sha256}
+    return {"passed": result.passed, "model": result.model_sha256}
 
 
 def _networks(context: RunContext) -> dict[str, Network]:
@@ -87,36 +80,6 @@ def _verified(context: RunContext, delivered: Network) -> VerifyResult:
         return verify(
             subject, lambda forward: score(forward, context.tasks, context.split("report"), progress=context.progress)
         )
-
-
-def _certified(context: RunContext, delivered: Selection, full: Mapping[str, Mapping[str, Any]]) -> Certificate:
-    """The delivered file against the budget; percents refer to the full network measured just now, side by side."""
-    from mtnas.measure.certify import certify
-
-    job = context.job
-    key = "latency_ms_p95" if job.device.statistic == "p95" else "latency_ms"
-    counts = context.graph.counts(Selection.of({}))
-    now = {"latency_ms": full[key]["value"], "size_mb": full["size_mb"]["value"]}
-    now |= {"macs": float(counts.macs), "params": float(counts.params)}
-    profile = context.run.result("profile", "profile.json")
-    if "memory_mb" in profile:
-        now["memory_mb"] = profile["memory_mb"]["value"]
-    bounds = job.budget.resolve(now)
-    measurable = {name: bound for name, bound in bounds.items() if name not in {"macs", "params"}}
-    predicted = predicted_latency(context, delivered)
-    certificate = certify(
-        context.run.stage("export") / "model.onnx",
-        measurable,
-        job.device,
-        processes=job.device.processes,
-        predicted=predicted if context.run.result("quantize", "quantize.json")["delivered"] == "float" else None,
-        progress=context.progress,
-    )
-    found = context.graph.counts(delivered)
-    for name, value in (("macs", found.macs), ("params", found.params)):
-        if name in bounds:
-            certificate = certificate.with_counted(name, bounds[name], Counted(float(value), name))
-    return certificate
 
 
 def _row(

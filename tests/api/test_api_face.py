@@ -12,7 +12,7 @@ import pytest
 import mtnas
 
 FUNCTIONS = sorted(set(mtnas.__all__) - {"__version__", "DeviceProfile"})
-VERBS = ["train", "search", "prune", "quantize", "export", "verify"]
+VERBS = ["train", "measure", "search", "prune", "quantize", "export", "verify"]
 
 
 def test_every_public_name_is_there() -> None:

@@ -36,6 +36,23 @@ FROZEN = {
         "export": ["--export"],
         "as_json": ["--json"],
     },
+    "certify": {
+        "target": ["target"],
+        "latency_ms": ["--latency-ms"],
+        "statistic": ["--statistic"],
+        "memory_mb": ["--memory-mb"],
+        "size_mb": ["--size-mb"],
+        "energy_mj": ["--energy-mj"],
+        "device": ["--device"],
+        "processes": ["--processes"],
+        "as_json": ["--json"],
+    },
+    "measure": {
+        "models": ["models"],
+        "device": ["--device"],
+        "memory": ["--memory"],
+        "as_json": ["--json"],
+    },
 }
 
 

@@ -70,7 +70,8 @@ def test_damaged_bookkeeping(finished: FinishedRun, tmp_path: Path, text: str) -
         ("4-search/search.json", "4-search"),
         ("5-prune/delivered.safetensors", "5-prune"),
         ("7-export/model.onnx", "7-export"),
-        ("8-verify/certificate.json", "8-verify"),
+        ("8-verify/verify.json", "8-verify"),
+        ("9-certify/certificate.json", "9-certify"),
     ],
 )
 def test_any_damaged_result_is_noticed(finished: FinishedRun, tmp_path: Path, name: str, stage: str) -> None:
@@ -192,4 +193,5 @@ def test_json_is_all_that_stdout_holds(finished: FinishedRun, tmp_path: Path) ->
     assert "space ..." in finished.done.err
     run = finished.copy(tmp_path / "run")
     done = finish(start("verify", finished.job, "-o", run, "--json", scratch=tmp_path))
-    assert done.result["result"] == json.loads((run / "8-verify/certificate.json").read_text())
+    assert done.result["result"] == json.loads((run / "8-verify/verify.json").read_text())
+    assert done.result["passed"] is True

@@ -78,12 +78,12 @@ def test_features_round_channels_up(width: int) -> None:
     places, blocks = 16, -(-width // 16) * 16
     assert named["const"] == 1
     assert named["layer/body/macs16"] == places * 27 * blocks
-    assert named["branch/shared/macs16"] == named["class/conv3x3s2@4x4/macs16"] == named["layer/body/macs16"]
+    assert named["branch/shared/macs16"] == named["class/conv3x3s2@/2/macs16"] == named["layer/body/macs16"]
     inner = blocks if width >= 16 else width
     assert named["layer/a/macs16"] == named["layer/b/macs16"] == places * 16 * inner
-    assert named["class/conv1x1@4x4/macs"] == places * width * 7
+    assert named["class/conv1x1@/2/macs"] == places * width * 7
     assert named["total/weight_bytes"] == 4 * (width * 27 + width + 7 * width + 2)
-    assert "move/elementwise@4x4/bytes16" not in named  # the Relu runs inside the convolution
+    assert "move/elementwise@/2/bytes16" not in named  # the Relu runs inside the convolution
 
 
 def test_round_up() -> None:

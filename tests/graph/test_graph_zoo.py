@@ -98,7 +98,7 @@ def test_features_are_named_finite_and_grow_with_width(pair: tuple[ElasticModel,
     elastic, graph = pair
     largest = graph.features(Selection.of({}))
     assert largest.shape == (len(graph.feature_names),) == (len(set(graph.feature_names)),)
-    assert len(graph.feature_names) <= 300
+    assert len(graph.feature_names) <= 500
     for selection in drawn(elastic, graph)[::5]:
         features = graph.features(selection)
         assert (features >= 0).all() and (features <= largest).all()

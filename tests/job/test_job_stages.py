@@ -18,7 +18,7 @@ def changed(override: str) -> set[str]:
 
 
 ALL = set(BEFORE)
-AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "report"}
+AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "certify", "report"}
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "report"}
         ("score.select_images=32", AFTER_SEARCH),
         ("prune.target=80%", AFTER_SEARCH - {"search"}),
         ("finetune.epochs=9", AFTER_SEARCH - {"search"}),
-        ("quantize.images=64", {"quantize", "export", "verify", "report"}),
-        ("export.opset=21", {"export", "verify", "report"}),
-        ("data.report=100", {"verify", "report"}),
+        ("quantize.images=64", {"quantize", "export", "verify", "certify", "report"}),
+        ("export.opset=21", {"export", "verify", "certify", "report"}),
+        ("data.report=100", {"verify", "certify", "report"}),
         ("name=other", {"report"}),
         ("out=elsewhere", set()),
         ("train.checkpoint_seconds=5", set()),

@@ -58,7 +58,7 @@ def opened(path: Path, width: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("width", "prefix"), [(1200, ""), (420, ""), (1200, "</script><b>&\"'")])
 def test_the_page_is_drawn_without_a_complaint(tmp_path: Path, width: int, prefix: str) -> None:
-    path = write_report(FakeRun(tmp_path, prefix=prefix).upto("verify"))
+    path = write_report(FakeRun(tmp_path, prefix=prefix).upto("certify"))
     figures = path.read_text(encoding="utf-8").count('class="plot"')
     first, complaints = opened(path, width)
     assert complaints == ""

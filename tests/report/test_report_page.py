@@ -59,11 +59,11 @@ def test_a_run_is_shown_however_far_it_has_come(tmp_path: Path, last: str) -> No
     done = STAGES.index(last)
     assert body.count("Not run.") == len(SECTIONS) - done
     assert [key for key in parsed(text).ids if key] == ["summary", *(s.key for s in SECTIONS), "provenance"]
-    assert ("Not certified yet" in body) is (last != "verify")
+    assert ("Not certified yet" in body) is (last != "certify")
 
 
 def test_the_summary_says_what_was_won(tmp_path: Path) -> None:
-    body = body_of(page(gather(FakeRun(tmp_path).upto("verify"))))
+    body = body_of(page(gather(FakeRun(tmp_path).upto("certify"))))
     assert "Budget met" in body
     assert "3.4× faster than full size" in body
     for text in (
@@ -78,14 +78,14 @@ def test_the_summary_says_what_was_won(tmp_path: Path) -> None:
 
 
 def test_what_is_missed_is_not_hidden(tmp_path: Path) -> None:
-    body = body_of(page(gather(FakeRun(tmp_path, met=False).upto("verify"))))
+    body = body_of(page(gather(FakeRun(tmp_path, met=False).upto("certify"))))
     assert "Budget missed, verification failed" in body
     assert "Budget met" not in body
 
 
 def test_floors_are_judged_on_the_data_that_is_shown(tmp_path: Path) -> None:
     run = FakeRun(tmp_path)
-    run.upto("verify")
+    run.upto("certify")
     assert body_of(page(gather(tmp_path))).count("kept</div>") == 4
     search = dict(gather(tmp_path)["search"])
     search["floors"] = {"depth": {"bound": 0.1, "metric": "abs_err", "text": "-1%"}}
@@ -97,7 +97,7 @@ def test_floors_are_judged_on_the_data_that_is_shown(tmp_path: Path) -> None:
 
 def test_a_doubted_predictor_and_a_wrong_head_are_named(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, met=False)
-    run.upto("verify")
+    run.upto("certify")
     profile = dict(gather(tmp_path)["profile"])
     profile["predictor"] = {**profile["predictor"], "trustworthy": False, "doubt": "rank correlation 0.3"}
     run.write("3-profile/profile.json", profile)
@@ -133,7 +133,7 @@ def test_an_empty_folder_is_a_page_and_no_folder_is_an_error(tmp_path: Path) -> 
 
 
 def test_every_name_is_escaped(tmp_path: Path) -> None:
-    text = page(gather(FakeRun(tmp_path, prefix=EVIL).upto("verify")))
+    text = page(gather(FakeRun(tmp_path, prefix=EVIL).upto("certify")))
     parsed(text)
     assert "<script>alert" not in text
     assert EVIL not in text
@@ -143,7 +143,7 @@ def test_every_name_is_escaped(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
-    path = write_report(FakeRun(tmp_path).upto("verify"))
+    path = write_report(FakeRun(tmp_path).upto("certify"))
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "report" / "index.html"
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in parsed(text).addresses)
@@ -157,14 +157,14 @@ def test_without_figures_there_is_no_script(tmp_path: Path) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path).upto("verify")
+    run = FakeRun(tmp_path).upto("certify")
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
 
 
 def test_pictures_have_words_and_stay_inside_the_run(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "run")
-    run.upto("verify")
+    run.upto("certify")
     (tmp_path / "outside.png").write_bytes(b"secret")
     text = page(gather(run.folder))
     assert parsed(text).images_without_words == 0
@@ -179,7 +179,7 @@ def test_pictures_have_words_and_stay_inside_the_run(tmp_path: Path) -> None:
 
 
 def test_every_float_node_has_its_reason_and_every_frozen_group(tmp_path: Path) -> None:
-    body = body_of(page(gather(FakeRun(tmp_path).upto("verify"))))
+    body = body_of(page(gather(FakeRun(tmp_path).upto("certify"))))
     assert body.count("up-sampling stays in float by setting") == 4
     assert "is output &#x27;depth&#x27;" in body
     assert "not executed" in body
@@ -188,7 +188,7 @@ def test_every_float_node_has_its_reason_and_every_frozen_group(tmp_path: Path) 
 
 
 def test_the_report_knows_no_torch(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path).upto("verify")
+    run = FakeRun(tmp_path).upto("certify")
     code = (
         "import sys, pathlib\n"
         "from mtnas.report.page import write_report\n"

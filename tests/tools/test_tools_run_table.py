@@ -23,7 +23,7 @@ from tools.bench.run_table import run  # noqa: E402
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return FakeRun(tmp_path / "run").upto("verify")
+    return FakeRun(tmp_path / "run").upto("certify")
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -65,7 +65,7 @@ def test_claims_are_the_certificate_and_a_cautious_ratio(folder: Path) -> None:
 
 
 def test_a_missed_limit_stays_missed(tmp_path: Path) -> None:
-    result = table(FakeRun(tmp_path, met=False).upto("verify"))
+    result = table(FakeRun(tmp_path, met=False).upto("certify"))
     assert result.claims[0].met is False
     assert "verified: NO" in result.note
 

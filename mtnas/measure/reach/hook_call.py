@@ -8,6 +8,7 @@ standard output, or in the file that `{out}` names, and nothing else is believed
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -147,10 +148,8 @@ def _run(words: list[str], text: str, timeout_s: float, cwd: Path, where: str) -
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """End the command's whole process group, and do not wait for pipes that others hold."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:

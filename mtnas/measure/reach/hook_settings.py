@@ -1,10 +1,10 @@
 """The `hook` part of a device.yaml: the user's own command that times one ONNX file somewhere.
 
-    hook:
-      command: [python3, my_hook.py, --serial, "0123", "{model}", "{out}"]   # or one string, split like a shell does
-      timeout_s: 600     # of one call
-      repeats: 5         # calls a network: the rounds that it shares with the anchor
-      runs: 20           # timed runs a call
+hook:
+  command: [python3, my_hook.py, --serial, "0123", "{model}", "{out}"]   # or one string, split like a shell does
+  timeout_s: 600     # of one call
+  repeats: 5         # calls a network: the rounds that it shares with the anchor
+  runs: 20           # timed runs a call
 """
 
 from __future__ import annotations

@@ -39,13 +39,20 @@ class RemoteRounds:
     def __init__(self, config: MeasureConfig, anchor: bytes, progress: Progress) -> None:
         self.config, self._anchor, self._progress = config, anchor, progress
         self._stack = ExitStack()
+        self._environment: Environment | None = None
 
     def __enter__(self) -> RemoteRounds:
         with ExitStack() as stack:
             self._reach: Reach = stack.enter_context(open_reach(self.config, "bench", self._progress))
-            self.environment = _environment(self._reach, self.config)
             self._stack = stack.pop_all()
         return self
+
+    @property
+    def environment(self) -> Environment:
+        """As the first job told it; asked for when none has run yet."""
+        if self._environment is None:
+            self._environment = _environment(self._reach, self.config)
+        return self._environment
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -57,8 +64,12 @@ class RemoteRounds:
         order = derive_seed(self.config.seed, "measure", "order") % 2**32
         job = {"kind": "latency", "anchor": _ANCHOR, "measured": list(models), **settings_of(self.config)}
         records = self._reach.run({**job, "seed": self.config.seed, "order": order}, {_ANCHOR: self._anchor, **models})
+        told: Record = {}
         for record in records:
+            if record.get("event") == "environment":
+                told = record
             if record.get("event") == "latency":
+                self._environment = self._environment or environment_from(told, record["options"], self.config)
                 yield _settled(record)
 
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 REACHES: dict[str, str] = {
     "local": "mtnas.measure.reach.local:LocalReach",
+    "hook": "mtnas.measure.reach.hook:HookReach",
     "ssh": "mtnas.measure.reach.ssh:SshReach",
 }

@@ -9,13 +9,11 @@ from typing import Any
 
 from mtnas.report.figures import LEGEND, Trace, axis, colours, figure, plain
 from mtnas.report.gather import Record, Results
-from mtnas.report.html import Html, badge, div, facts, folded, heading, join, note, table, tag
+from mtnas.report.html import Html, badge, div, folded, heading, join, note, table, tag
 from mtnas.report.story import networks
 from mtnas.report.words import (
     NARROW,
     better_percent,
-    cost,
-    cost_words,
     direction,
     large,
     metric_words,
@@ -30,47 +28,15 @@ PICTURES = 6
 
 
 def render(results: Results) -> Html:
-    """Certificate, heads, tasks, branches, pictures."""
+    """Heads, tasks, branches, pictures."""
     parts = [
-        certificate(results),
         heads(results),
         before_after(results),
         all_metrics(results),
         branches(results),
         pictures(results),
     ]
-    return join(*parts) if results["verify"] or results["certificate"] else Html("")
-
-
-def certificate(results: Results) -> Html:
-    """How the delivered file was measured."""
-    record = results["certificate"]
-    if not record:
-        return Html("")
-    rows = [
-        (
-            cost_words(str(limit.get("name", ""))),
-            limit.get("statistic", ""),
-            quantity(limit.get("measured"), str(limit.get("name")), True),
-            quantity(limit.get("predicted"), str(limit.get("name"))) if limit.get("predicted") else "–",
-            cost(limit.get("bound"), str(limit.get("name"))),
-            badge("good", "met") if limit.get("met") else badge("bad", "refused" if limit.get("refused") else "missed"),
-        )
-        for limit in record.get("limits") or ()
-    ]
-    pairs = [
-        ("measured in", f"{record.get('processes', '?')} fresh processes"),
-        ("A/A resolution", percent(record.get("aa_resolution_percent"), 2)),
-        ("device", f"{record.get('device', '?')}, {record.get('runtime', '')}, {record.get('threads', '?')} thread(s)"),
-        ("of exactly this file", tag("code", None, record.get("model_sha256", ""))),
-    ]
-    head = ("limit", "statistic", "measured", "predicted", "at most", "")
-    limits = (
-        table("Certificate: the delivered file against the budget", head, rows, 2)
-        if rows
-        else note("No limit was set.")
-    )
-    return join(heading("Certificate"), limits, facts(pairs))
+    return join(*parts) if results["verify"] else Html("")
 
 
 def heads(results: Results) -> Html:

@@ -1,0 +1,294 @@
+"""A real ssh server on this machine: measuring through it, cut connections, dead runners, wrong keys, odd names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+import venv
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ssh_loopback
+from measure_subject import quick_config
+from ssh_loopback import Loopback, make_key
+
+from mtnas.base.errors import DeviceMissing
+from mtnas.measure.anchor import anchor_model, empty_model
+from mtnas.measure.certify import certify
+from mtnas.measure.config import MeasureConfig
+from mtnas.measure.devices import read_device
+from mtnas.measure.gate import never_slower
+from mtnas.measure.memory import peak_memory
+from mtnas.measure.protocol import Bench, environment_here, measure, self_test
+from mtnas.measure.reach.base import Model
+from mtnas.measure.reach.check import check_device
+from mtnas.measure.record import LatencyRecord
+
+pytestmark = pytest.mark.skipif(
+    ssh_loopback.find_sshd() is None or shutil.which("ssh") is None or not Path("/proc/self/stat").exists(),
+    reason="needs ssh and sshd (apt-get install openssh-server) on Linux",
+)
+NASTY = "a; touch x $(touch y) `touch z` '\" \\ \n -oProxyCommand=false"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    loopback = Loopback(tmp_path_factory.mktemp("sshd"))
+    yield loopback
+    loopback.stop()
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """The folder that stands for the device's disk."""
+    return tmp_path / "far" / "cache"
+
+
+@pytest.fixture
+def config(server: Loopback, tmp_path: Path, remote: Path) -> MeasureConfig:
+    return replace(quick_config(), device=str(server.device(tmp_path / "board", remote)), together=2, max_rounds=6)
+
+
+class Notes:
+    """A progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def results(remote: Path) -> list[dict]:
+    """The records on the device's disk."""
+    found = []
+    for path in (remote / "sessions").glob("*/results.jsonl"):
+        for line in path.read_text().splitlines(keepends=True):
+            record = json.loads(line) if line.endswith("\n") else {}
+            found += record.get("records", [record])
+    return found
+
+
+def latencies(remote: Path, at_least: int, seconds: float = 60.0) -> list[str]:
+    """Names measured so far, once there are some."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        names = [record["name"] for record in results(remote) if record.get("event") == "latency"]
+        if len(names) >= at_least:
+            return names
+        time.sleep(0.02)
+    raise AssertionError("nothing was measured")
+
+
+def runner_pid(remote: Path) -> int:
+    return int(next((remote / "sessions").glob("*/pid")).read_text())
+
+
+def test_measuring_through_ssh_gives_the_records_of_here(config: MeasureConfig, remote: Path, chain: Chain) -> None:
+    local = measure({"small": chain(8), "large": chain(48)}, replace(config, device="local-ort"))
+    far = measure({"small": chain(8), "large": chain(48)}, config)
+    assert list(far) == ["small", "large"] and far["small"].p50.high < far["large"].p50.low
+    for name, record in far.items():
+        assert record.environment.differences(local[name].environment) == []
+        assert len(record.runs_ms_RN) == len(record.anchor_ms_R) >= config.rounds
+        assert 0.2 < record.relative.value / local[name].relative.value < 5.0
+        assert record.state["before"]["cores"] >= 1
+        assert LatencyRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert environment_here(config).differences(far["small"].environment) == []
+    assert not remote.parent.exists()  # the folders above were made by us, too
+
+
+def test_every_way_of_measuring_reaches_the_device(
+    config: MeasureConfig, remote: Path, chain: Chain, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(chain(16))
+    assert self_test(chain(16), config).overhead_ms > 0
+    assert never_slower(chain(8), chain(48), config).verdict == "slower"
+    assert peak_memory(file, config).unit == "mb"
+    certificate = certify(file, {"latency_ms": 1e6}, config, processes=2)
+    assert certificate.met and certificate.environment["cpu"] == environment_here(config).cpu
+    assert not remote.exists()
+
+
+def test_names_never_reach_a_shell(config: MeasureConfig, server: Loopback, tmp_path: Path, chain: Chain) -> None:
+    remote = tmp_path / "far $(touch w)" / "b; touch v 'x"
+    device = server.device(tmp_path / "odd", remote, name=NASTY)
+    records = measure({NASTY: chain(8), "$(touch u)": chain(8)}, replace(config, device=str(device)))
+    assert list(records) == [NASTY, "$(touch u)"]
+    for folder in (Path.home(), Path.cwd(), tmp_path, *remote.parents):
+        for name in "uvwxyz":
+            assert not (folder / name).exists()
+    assert not remote.parent.exists()
+
+
+def test_a_cut_connection_loses_nothing_and_repeats_nothing(
+    config: MeasureConfig, server: Loopback, remote: Path, chain: Chain
+) -> None:
+    models: dict[str, Model] = {f"net{i}": chain(8 + 8 * (i % 5)) for i in range(10)}
+    notes, cuts = Notes(), []
+
+    def cut() -> None:
+        for wanted in (1, 4):
+            latencies(remote, wanted)
+            while not server.cut_connections():  # not connected again yet
+                time.sleep(0.05)
+            cuts.append(wanted)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    seen, once = [], []
+    with Bench(config, progress=Both(notes)) as bench:
+        for record in bench.measure(models):
+            seen.append(record.name)
+        once = [record["name"] for record in results(remote) if record.get("event") == "latency"]
+    thread.join()
+    assert cuts == [1, 4] and sum("connection lost" in text for text in notes.said) >= 2
+    assert sorted(seen) == sorted(models) == sorted(once)
+    assert not remote.exists()
+
+
+def test_a_killed_runner_is_started_again_and_skips_what_is_done(
+    config: MeasureConfig, remote: Path, chain: Chain
+) -> None:
+    models: dict[str, Model] = {f"net{i}": chain(8) for i in range(6)}
+    notes, killed = Notes(), []
+
+    def kill() -> None:
+        latencies(remote, 2)
+        killed.append(runner_pid(remote))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with Bench(config, progress=Both(notes)) as bench:
+        seen = [record.name for record in bench.measure(models)]
+        once = [record["name"] for record in results(remote) if record.get("event") == "latency"]
+        assert runner_pid(remote) != killed[0]
+    thread.join()
+    assert sorted(seen) == sorted(models) == sorted(once)
+    assert any("started again" in text for text in notes.said)
+
+
+def test_a_host_that_died_goes_on_where_it_was(config: MeasureConfig, remote: Path, chain: Chain) -> None:
+    models: dict[str, Model] = {f"net{i}": chain(8) for i in range(6)}
+    bench = Bench(config)
+    bench.__enter__()
+    first = next(bench.measure(models)).name
+    bench._rounds._reach.connection.close()  # no farewell: as if this process had been killed
+    bench._rounds._reach._stack.close()
+    latencies(remote, 3)
+    torn = next((remote / "sessions").glob("*/results.jsonl"))
+    with Bench(config) as again:
+        os.kill(runner_pid(remote), signal.SIGKILL)
+        with torn.open("ab") as stream:
+            stream.write(b'{"event": "latency", "na')
+        seen = [record.name for record in again.measure(models)]
+        once = [record["name"] for record in results(remote) if record.get("event") == "latency"]
+    assert first in seen and sorted(seen) == sorted(models) == sorted(once)
+    assert not remote.exists()
+
+
+def test_leaving_early_stops_the_runner(config: MeasureConfig, remote: Path, chain: Chain) -> None:
+    with Bench(config) as bench:
+        next(bench.measure({f"net{i}": chain(8) for i in range(8)}))
+        pid = runner_pid(remote)
+    assert ssh_loopback.command_of(pid) == "" and not remote.exists()
+
+
+def test_what_is_kept_is_not_sent_again_and_not_believed_again(
+    server: Loopback, tmp_path: Path, remote: Path, chain: Chain
+) -> None:
+    config = replace(quick_config(), device=str(server.device(tmp_path / "board", remote, keep=True)))
+    first = measure({"net": chain(8)}, config)["net"]
+    blobs = {path.name: path.stat().st_mtime_ns for path in (remote / "blobs").iterdir()}
+    second = measure({"net": chain(8)}, config)["net"]
+    assert {path.name: path.stat().st_mtime_ns for path in (remote / "blobs").iterdir()} == blobs
+    assert first.runs_ms_RN != second.runs_ms_RN
+
+
+def test_check_tells_what_is_there(config: MeasureConfig, server: Loopback, tmp_path: Path, remote: Path) -> None:
+    found = check_device(read_device(config.device))
+    assert found["reachable"] and found["details"]["modules"]["onnxruntime"] and "Python" in found["text"]
+    away = server.device(tmp_path / "away", remote, port=ssh_loopback.free_port())
+    found = check_device(read_device(str(away)))
+    assert not found["reachable"] and "cure" in found["text"]
+    assert not remote.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"host": "no-such-host.invalid"}, "no host of that name"),
+        ({"port": 1}, "no ssh server"),
+        ({"python": "no-such-python"}, "no no-such-python there"),
+        ({"options": ["IdentityFile=no-such-key", "IdentitiesOnly=yes"]}, "not known|refuses every key"),
+        ({"remote": Path("/proc/no/such")}, "errand on the device failed"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(
+    change: dict, words: str, config: MeasureConfig, server: Loopback, tmp_path: Path, remote: Path
+) -> None:
+    device = server.device(tmp_path / "wrong", **{"remote": remote, **change})
+    with pytest.raises(DeviceMissing, match=words) as error:
+        measure({"net": empty_model()}, replace(config, device=str(device)))
+    assert error.value.cure
+
+
+def test_unknown_and_changed_host_keys_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    server = Loopback(folder)
+    try:
+        config = replace(quick_config(), device=str(server.device(tmp_path / "board", tmp_path / "far")))
+        known = (folder / "known_hosts").read_text()
+        (folder / "known_hosts").write_text("")
+        with pytest.raises(DeviceMissing, match="is not known here"):
+            measure({"net": empty_model()}, config)
+        make_key(folder / "host_key")
+        (folder / "known_hosts").write_text(known)
+        server.stop()
+        server.start()
+        with pytest.raises(DeviceMissing, match="another one than before"):
+            measure({"net": empty_model()}, config)
+    finally:
+        server.stop()
+
+
+def test_a_network_that_cannot_be_opened_is_told_and_tidied(config: MeasureConfig, remote: Path) -> None:
+    with pytest.raises(DeviceMissing, match="measuring process"):
+        measure({"bad": b"nothing"}, config)
+    assert not remote.exists()
+
+
+def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text(
+        f"#!/bin/sh\nshift\nexec {shutil.which('python3')} -c \"import sys; sys.exit('mtnas-python 3.6')\"\n"
+    )
+    old.chmod(0o755)
+    venv.create(tmp_path / "bare", with_pip=False)
+    bare = tmp_path / "bare" / "bin" / "python"
+    for python, words in ((old, "too old"), (bare, "numpy|onnxruntime")):
+        device = server.device(tmp_path / f"with-{python.name}", remote, python=str(python))
+        with pytest.raises(DeviceMissing, match=words):
+            measure({"net": anchor_model()}, replace(quick_config(), device=str(device)))
+
+
+Chain = Callable[..., bytes]
+
+
+class Both:
+    """Notes, and the rest of a progress."""
+
+    def __init__(self, notes: Notes) -> None:
+        self.note = notes.note
+
+    def task(self, *_: object, **__: object) -> object:
+        raise AssertionError("a bench opens no task")
