@@ -84,14 +84,34 @@ def test_counts_are_those_of_torch_and_of_the_file(pair: tuple[ElasticModel, Ela
         assert sum(part.params for part in counts.branches.values()) == counts.params
 
 
-def test_features_keep_their_names_and_follow_depth(pair: tuple[ElasticModel, ElasticGraph]) -> None:
+def test_features_are_those_of_the_graph_without_its_blocks(pair: tuple[ElasticModel, ElasticGraph]) -> None:
+    """Same names at every depth; what is worked out for a depth is nowhere lost."""
     elastic, graph = pair
+    shape = (len(graph.feature_names),)
+    assert len(set(graph.feature_names)) == len(graph.feature_names)
     for selection in drawn(elastic, graph)[::4]:
         features = graph.features(selection)
-        assert features.shape == (len(graph.feature_names),) and (features >= 0).all()
-        assert graph.features(selection).tolist() == features.tolist()
-    full, shallow = graph.features(Selection.of({})), graph.features(Selection.of({}, elastic.skippable))
-    assert (shallow <= full).all() and (shallow < full).any()
+        assert features.shape == shape and (features >= 0).all()
+        named = dict(zip(graph.feature_names, features, strict=True))
+        assert named["total/macs"] == graph.counts(selection).macs
+        parts = {kind: 0.0 for kind in ("class", "layer", "branch")}
+        for name, value in named.items():
+            kind, _, rest = name.partition("/")
+            if kind in parts and name.endswith("/macs16"):
+                parts[kind] += value
+        assert all(math.isclose(total, named["total/macs16"], rel_tol=1e-9) for total in parts.values())
+
+
+def test_another_input_size_keeps_its_blocks(pair: tuple[ElasticModel, ElasticGraph]) -> None:
+    elastic, graph = pair
+    selection = Selection.of({}, elastic.skippable)
+    statistics = elastic.statistics(selection)
+    arrays = {name: tensor.numpy() for name, tensor in statistics.items()}
+    picture = zoo.image(1, side=64, seed=5)
+    with torch.no_grad():
+        expected = elastic.extract(selection, statistics=statistics)(picture)
+    found = run_model(graph.cut(selection, statistics=arrays, input_size=(64, 64)), picture.numpy())
+    assert max(relative_error(found[task], output.numpy()) for task, output in expected.items()) <= TOLERANCE
 
 
 def test_statistics_of_another_depth_are_not_called_its_own(pair: tuple[ElasticModel, ElasticGraph]) -> None:
