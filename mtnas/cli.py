@@ -137,11 +137,14 @@ def init(path: Annotated[Path, typer.Argument(help="Job file to write.")] = Path
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Show machine, runtimes and packages, and what is missing."""
+def doctor(
+    device: Annotated[list[str] | None, typer.Option(help="A further device: a folder with a device.yaml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show machine, runtimes, devices and packages, and what is missing."""
     from mtnas.stages.doctor import examine, examine_text
 
-    result = examine()
+    result = examine(device or ())
     _emit(as_json, result, examine_text(result))
 
 

@@ -92,6 +92,11 @@ def device_folder(name_or_path: str) -> Path:
     return shipped / name_or_path
 
 
+def is_measured(folder: Path) -> bool:
+    """Whether the folder of a device holds a profile, and not only a description."""
+    return (folder / "predictor.json").is_file()
+
+
 def read_device(name_or_path: str) -> DeviceDescription:
     """Read and check a device.yaml."""
     path = device_folder(name_or_path) / "device.yaml"
@@ -122,7 +127,7 @@ def _checked(raw: Mapping[str, Any], path: Path) -> DeviceDescription:
     for limit in device.limits:
         check_name(str(limit), LIMIT_UNITS, "limit", where=f"{path}: limits")
     check_name(device.reach, REACHES, "reach", where=f"{path}: reach")
-    if device.reach == "ssh":
+    if device.reach == "ssh" and device.ssh:  # a description without an address is refused when it is used
         SshSettings.of(device.ssh, f"{path}: ssh")
     if device.threads < 1 or device.round_to < 1:
         raise JobError("threads and round_to of at least 1", where=str(path))

@@ -27,7 +27,7 @@ FROZEN = {
     ),
     "plan": {"job": ["job"], "set_": ["--set", "-s"], "as_json": ["--json"]},
     "init": {"path": ["path"]},
-    "doctor": {"as_json": ["--json"]},
+    "doctor": {"device": ["--device"], "as_json": ["--json"]},
     "pick": {
         "run": ["run"],
         "latency_ms": ["--latency-ms"],
@@ -105,6 +105,7 @@ def test_doctor() -> None:
     assert found["schema"] == "doctor/1"
     assert all(found["required"].values())
     assert "local-ort" in found["devices"]
+    assert found["noise"]["resolution_percent"] is None or found["noise"]["resolution_percent"] >= 0
     text = mtnas("doctor").out
     for name, row in found["optional"].items():
         assert row["installed"] or f'pip install "mtnas[{row["extra"]}]"' in text, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from measure_subject import cut, features, pool, quick_config, selection
 
 from mtnas.base.errors import JobError
 from mtnas.base.groups import Selection
+from mtnas.base.resources import resource_folder
 from mtnas.job.schema import Job
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.devices import matching_device, measured_precision, read_device
+from mtnas.measure.devices import DeviceDescription, matching_device, measured_precision, read_device
 from mtnas.measure.profile import Profile, build_profile, load_profile
 from mtnas.quantize.config import QuantizeConfig
+from mtnas.quantize.dialects import DIALECTS
 from mtnas.quantize.timing import precise_cut
 from mtnas.stages.preflight import preflight
 
@@ -80,6 +83,22 @@ def test_an_int8_profile_says_so_before_it_is_finished(tmp_path: Path, chain: Ca
         build_profile(fail, features, pool(), quick_config(precision="int8"), tmp_path)
     with pytest.raises(JobError, match="one of int8 networks"):
         build_profile(cut, features, pool(), quick_config(), tmp_path)
+
+
+def test_onnxruntime_and_openvino_are_described_in_both_precisions_on_one_and_two_threads() -> None:
+    devices = [
+        read_device(path.parent.name) for path in resource_folder("hardware_profiles").glob("local-*/device.yaml")
+    ]
+    found = {(d.runtime, d.precision, d.threads) for d in devices}
+    assert found >= set(itertools.product(("onnxruntime", "openvino"), ("float32", "int8"), (1, 2)))
+    for device in devices:
+        if device.precision == "int8":
+            assert DIALECTS[device.dialect].runtime == device.runtime
+            preflight(Job(device=config_of(device), quantize=QuantizeConfig(dialect=device.dialect)), ("space",))
+
+
+def config_of(device: DeviceDescription) -> MeasureConfig:
+    return MeasureConfig(device=device.name, runtime=device.runtime, threads=device.threads)
 
 
 @pytest.mark.parametrize(

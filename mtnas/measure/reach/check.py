@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from typing import Any
 
 from mtnas.base.errors import UserError
 from mtnas.base.machine import cpu_info, package_versions
 from mtnas.measure.devices import DeviceDescription
+from mtnas.measure.reach.hook_settings import read_hook
 from mtnas.measure.reach.ssh_connection import Connection
 from mtnas.measure.reach.ssh_errors import ConnectionLost
 from mtnas.measure.reach.ssh_settings import SshSettings
@@ -34,6 +36,8 @@ def check_device(device: DeviceDescription) -> dict[str, Any]:
         None when missing, or "broken: ..."), cores, cpu, features, machine, system, free_mb, as far as known.
     """
     try:
+        if device.reach == "hook":
+            return _hook(device)
         found = {"local": _local, "ssh": _ssh}.get(device.reach, _unknown)(device)
     except (UserError, ConnectionLost) as error:
         return {"reachable": False, "text": str(error), "details": {}}
@@ -62,6 +66,15 @@ def _ssh(device: DeviceDescription) -> dict[str, Any]:
     known = {key: value for key, value in answer.items() if key != "event"}
     features = [flag for flag in _FLAGS if flag in set(cpu["flags"])]
     return {**known, "cpu": cpu["model"], "features": features, "lacking": lacking}
+
+
+def _hook(device: DeviceDescription) -> dict[str, Any]:
+    """Whether the command is there; only measuring shows whether anything answers behind it."""
+    word = read_hook(device.hook, f"device {device.name!r}").command[0]
+    if shutil.which(word) is None:
+        return {"reachable": False, "text": f"the command {word!r} is not found: correct hook.command", "details": {}}
+    text = f"the command {word!r} is there; what is behind it answers when it measures"
+    return {"reachable": True, "text": text, "details": {}}
 
 
 def _unknown(device: DeviceDescription) -> dict[str, Any]:

@@ -58,7 +58,10 @@ class SshSettings:
             check_name(str(key), known, "key", where=where)
         if not raw.get("host"):
             raise JobError(
-                "the key 'host'", received=f"only {sorted(raw)}", where=where, cure="host: <name or address>"
+                "the key 'host'",
+                received=f"only {sorted(raw)}",
+                where=where,
+                cure="write ssh: {host: <name or address>} into device.yaml",
             )
         values = {**raw, "options": tuple(str(option) for option in raw.get("options") or ())}
         _check_types(values, where)

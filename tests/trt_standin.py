@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,11 +17,16 @@ from trt_surface import Unwritten, made, surface
 UNSUPPORTED = {"HammingWindow", "Unique"}
 
 
-def standin(version: str) -> ModuleType:
-    """A `tensorrt` module for one version: 10.13, 10.16 or 11.4."""
-    acts: dict[str, Any] = {}
+Acts = dict[str, Any]
+
+
+def standin(version: str, more: Callable[[ModuleType, Acts], Acts] | None = None) -> ModuleType:
+    """A `tensorrt` module for one version: 10.13, 10.16 or 11.4; `more` acts out more, given what is acted already."""
+    acts: Acts = {}
     module = surface(version, acts)
     acts.update(_building(module), **_parsing(module), **_inspecting(module))
+    if more is not None:
+        acts.update(more(module, acts))
     return module
 
 

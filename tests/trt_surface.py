@@ -87,8 +87,9 @@ def accepts(kind: str, value: Any, module: ModuleType) -> bool:
     """Whether the binding converts this value to an argument of that type."""
     if kind in {"int", "typing.SupportsInt"}:
         return hasattr(value, "__index__") and not isinstance(value, enum.Enum)
-    if kind in {"bool", "str"}:
-        return isinstance(value, {"bool": bool, "str": str}[kind])
+    plain = {"bool": bool, "str": str, "tuple": tuple, "list": list}
+    if kind in plain:
+        return isinstance(value, plain[kind])
     if kind in {"buffer", "typing_extensions.Buffer"}:
         return isinstance(value, (bytes, bytearray, memoryview))
     name = kind.rpartition("::")[2]
