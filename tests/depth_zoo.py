@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,7 @@ class Around(nn.Module):
     def __init__(self, block: nn.Module, inplace: bool = False) -> None:
         super().__init__()
         self.stem = zoo.conv_bn(3, 16, 3, 2)
-        self.block = block
+        self.block: Any = block
         self.act = nn.Hardswish(inplace=inplace)
         self.depth = nn.Conv2d(16, 1, 1)
         self.side = nn.Sequential(zoo.conv_bn(3, 16), nn.Conv2d(16, 1, 1))
@@ -124,7 +125,7 @@ class Shared(Around):
     def __init__(self) -> None:
         super().__init__(Residual())
         self.twin = nn.Conv2d(16, 16, 3, padding=1, bias=False)
-        self.twin.weight = self.block.get_parameter("conv.0.weight")
+        self.twin.weight = self.block.conv[0].weight
 
     def middle(self, x: Tensor) -> Tensor:
         return self.twin(self.block(x))
@@ -150,7 +151,7 @@ class ReadFromOutside(Around):
         super().__init__(Residual())
 
     def middle(self, x: Tensor) -> Tensor:
-        return F.relu(self.block(x)) * self.block.get_parameter("conv.0.weight").mean()
+        return F.relu(self.block(x)) * self.block.conv[0].weight.mean()
 
 
 class WrittenLater(Around):
