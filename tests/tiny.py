@@ -26,6 +26,7 @@ name: tiny
 data: {name: scenes, height: 32, width: 32, train: 64, calibrate: 32, select: 32, report: 32}
 tasks: [segmentation, depth]
 model: {width: 16, blocks: [1, 1], output_stride: 8, head_width: 16, head_convs: 1}
+space: {round_to: 8}
 train: {epochs: 3, batch_size: 16, precision: float32, channels_last: never, checkpoint_seconds: 0}
 score: {calibrate_images: 32}
 device: {device: local-ort, samples: 14, rounds: 4, max_rounds: 6, round_ms: 1, round_runs: 4,

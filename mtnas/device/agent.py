@@ -38,7 +38,7 @@ def reply(**record: Any) -> None:
 
 def check(request: dict[str, Any]) -> None:
     """What is installed here."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in request["modules"]:
         try:
             found[name] = str(getattr(importlib.import_module(name), "__version__", "unknown"))
@@ -56,7 +56,7 @@ def check(request: dict[str, Any]) -> None:
 def enter(request: dict[str, Any]) -> None:
     """Make the folders of a session, forget sessions nobody came back for, and say which files are missing."""
     folder = _folder(request)
-    made = []
+    made: list[str] = []
     for path in (folder, os.path.join(folder, "blobs"), os.path.join(folder, "sessions")):
         _make(path, made)
     if made:
@@ -136,7 +136,7 @@ def tail(request: dict[str, Any]) -> None:
         if time.monotonic() - told > request["beat_s"]:
             reply(event="tail", state="alive")
             told = time.monotonic()
-        time.sleep(0.05)
+        time.sleep(0.2)  # seldom: whatever runs here beside a measurement disturbs it
 
 
 def leave(request: dict[str, Any]) -> None:

@@ -9,8 +9,19 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-_FLAGS += ("asimd", "asimddp", "i8mm", "bf16")
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
 
 
 def environment(runtime: str, version: str = "") -> dict[str, Any]:

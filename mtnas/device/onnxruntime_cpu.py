@@ -25,7 +25,8 @@ class OnnxruntimeNetwork:
     def __init__(self, model: bytes | str, threads: int = 1, spinning: bool = False) -> None:
         import onnxruntime as ort
 
-        self._ort, self._model, self._settings = ort, model, (threads, spinning)
+        self._ort, self._settings = ort, (threads, spinning)
+        self._model: Any = model
         self._session = self._opened(self._session_options())
         self.version = ort.__version__
         self.options = {

@@ -91,7 +91,7 @@ def settle_each(anchor: Lane, lanes: Sequence[Lane], rules: Rules, rng: random.R
     while waiting:
         take_turns([anchor, *waiting], rng)
         for lane in list(waiting):
-            if _finished(lane, anchor, rules):
+            if finished(lane, anchor, rules):
                 waiting.remove(lane)
                 lane.state = {"before": before, "after": read_state()}
                 yield lane
@@ -114,7 +114,7 @@ def settle_together(
             after_round()
 
 
-def _finished(lane: Lane, anchor: Lane, rules: Rules) -> bool:
+def finished(lane: Lane, anchor: Lane, rules: Rules) -> bool:
     """Enough rounds; a lane whose anchor moved is emptied and goes on."""
     rounds = len(lane.runs_ms)
     full = rounds >= rules.max_rounds

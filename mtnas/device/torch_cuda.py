@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from .inputs import Call
 from .torch_network import CallScope, LayerClock, TorchNetwork
 
 _WARM_RUNS = 3
@@ -65,7 +66,7 @@ class TorchCudaNetwork(TorchNetwork):
     def _scope(self) -> CallScope:
         return CudaScope(self._threads, self._stream)
 
-    def _bound(self, arrays: Sequence[np.ndarray]) -> CudaCall:
+    def _bound(self, arrays: Sequence[np.ndarray]) -> Call:
         tensors = [self._placed(array) for array in arrays]
         module = self._module(arrays, tensors)
         torch.cuda.synchronize()

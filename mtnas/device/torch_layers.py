@@ -198,7 +198,7 @@ def _nearest_places(step: Any, size: int, old: int, scale: float, place: str, ro
         "asymmetric": x / scale,
         "align_corners": x * (old - 1) / max(size - 1, 1),
     }
-    rounded = {
+    rounded: dict[str, Any] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda v: np.ceil(v - 0.5),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from .inputs import Arrays
+from .inputs import Arrays, Call
 from .layer_names import layer_table
 from .torch_graph import OnnxNetwork, Shapes
 
@@ -69,7 +69,7 @@ class TorchNetwork:
         found = self.bind(inputs)()
         return {name: np.array(value.cpu().numpy()) for name, value in zip(self.outputs, found)}
 
-    def bind(self, inputs: Mapping[str, np.ndarray]) -> BoundCall:
+    def bind(self, inputs: Mapping[str, np.ndarray]) -> Call:
         """A call without arguments that runs on these inputs, converted to torch's layout once, here."""
         return self._bound([inputs[name] for name, _, _ in self.inputs])
 
@@ -94,7 +94,7 @@ class TorchNetwork:
     def close(self) -> None:
         self._network, self._modules = None, {}
 
-    def _bound(self, arrays: Sequence[np.ndarray]) -> BoundCall:
+    def _bound(self, arrays: Sequence[np.ndarray]) -> Call:
         tensors = [self._placed(array) for array in arrays]
         return BoundCall(self._module(arrays, tensors), tensors, self._scope())
 
@@ -168,9 +168,10 @@ class LayerClock(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.spent: Timed = {}
+        self._place: tuple[str, str, tuple[str, ...]] = ("", "", ())
 
     def run_node(self, n: fx.Node) -> Any:
-        self._place = n.meta.get("onnx")
+        self._place = n.meta.get("onnx", ("", "", ()))
         return super().run_node(n)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -51,6 +51,16 @@ class MeasureConfig:
     """Networks that share a round."""
     samples: int = 40
     """Sub-networks measured for the profile."""
+    batch: int = 16
+    """Sub-networks of a profile measured side by side; they share the machine's weather, and what comes next is chosen
+    after each batch. An interruption loses one."""
+    target_percent: float = 1.5
+    """Stop a profile early when the predictor's cross-validated error is below this; 0 measures all samples."""
+    time_limit_s: float = 0.0
+    """Stop a profile after the batch in which this much time has passed; 0 is no limit."""
+    cost_samples: int = 0
+    """Sub-networks of a profile whose peak memory, and energy where there is a counter, are measured too, in fresh
+    processes, for predictors of their own; 0 is none."""
     holdout: float = 0.25
     """Share of them that the predictor never sees, for its error."""
     coverage: float = 0.9
@@ -82,7 +92,10 @@ class MeasureConfig:
             "processes",
             "certify_rounds",
         )
-        _positive(self, "samples", "warmup_ms", "drift_percent", "energy_loop_s")
+        for name in ("target_percent", "time_limit_s", "cost_samples"):
+            if getattr(self, name) < 0:
+                raise JobError("zero or more", received=str(getattr(self, name)), where=f"device.{name}")
+        _positive(self, "samples", "batch", "warmup_ms", "drift_percent", "energy_loop_s")
         _ordered(self, "rounds", "max_rounds")
         _ordered(self, "round_runs", "max_round_runs")
         _ordered(self, "warmup_ms", "warmup_cap_ms")

@@ -43,8 +43,8 @@ def energy(model: Model, config: MeasureConfig, *, progress: Progress | None = N
         raise DeviceMissing(
             "a device with an energy counter",
             received="none found; " + "; ".join(absent[0]["looked_for"]),
-            where=f"device {config.device}",
-            cure="remove the energy limit, give read rights on the counter, or measure on a device that has one",
+            where=f"budget.energy_mj on device {config.device}",
+            cure="remove this limit, give read rights on the counter, or measure on a device that has one",
         )
     return measured_energy(events(records, "energy")["model"]["repeats"], config)
 

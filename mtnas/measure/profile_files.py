@@ -7,8 +7,9 @@ provenance). The same format is shipped in `hardware_profiles/<device>/`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,19 @@ from mtnas.base.errors import CheckpointError, JobError
 from mtnas.base.files import file_hash, read_json, write_json, write_text
 from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
+from mtnas.base.optional import require
 from mtnas.base.quantity import Measured, Predicted
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import DeviceDescription, check_precision, read_device
-from mtnas.measure.predictor import LatencyPredictor
+from mtnas.measure.enough import Learning
+from mtnas.measure.predictor import CostPredictor
 from mtnas.measure.protocol import SelfTest, environment_here
 from mtnas.measure.record import Environment, LatencyRecord, read_measured
 
 JOURNAL, PREDICTOR, DEVICE = "measurements.jsonl", "predictor.json", "device.yaml"
 SCHEMA = "profile/1"
+#: Older profiles are used with a warning.
+OLD_DAYS = 90.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,25 @@ class Profile:
     environment: Environment
     points: tuple[ProfilePoint, ...]
     self_test: SelfTest
-    predictor: LatencyPredictor
+    predictor: CostPredictor
     created: str
+    costs: Mapping[str, CostPredictor] = field(default_factory=dict)
+    learning: Learning | None = None
+    names: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] = ()
+
+    def predict_cost(self, name: str, features_NF: np.ndarray) -> list[Predicted]:
+        """`latency_ms`, and `memory_mb` or `energy_mj` where they were measured, of networks that were not."""
+        if name == "latency_ms":
+            return self.predict(features_NF)
+        if name not in self.costs:
+            raise JobError(
+                f"one of {', '.join(['latency_ms', *self.costs])}",
+                received=name,
+                where="profile",
+                cure="set device.cost_samples, so that the profile measures it",
+            )
+        return self.costs[name].predict(features_NF)
 
     def predict(self, features_NF: np.ndarray) -> list[Predicted]:
         """Latency in ms of networks that were not measured."""
@@ -125,8 +147,14 @@ class Profile:
             "measured": len(self.points),
             "unstable": sum(not point.record.stable for point in self.points),
             "created": self.created,
+            "learning": None if self.learning is None else self.learning.to_json(len(self.points)),
+            "input_shape": list(self.input_shape),
+            "costs": {name: _summary(one) for name, one in self.costs.items()},
             "predictor": {
                 "kind": self.predictor.kind,
+                "steps": {} if self.predictor.columns is None else dict(self.predictor.columns.steps),
+                "scores": dict(self.predictor.scores),
+                "cross_validated_percent": self.predictor.cross_validated_percent,
                 "held_out": self.predictor.held_out.to_json(),
                 "coverage": self.predictor.coverage,
                 "trustworthy": self.trustworthy,
@@ -157,8 +185,48 @@ def anchor_ms(points: Sequence[ProfilePoint]) -> float:
     return float(np.median([point.record.anchor_ms for point in points]))
 
 
-def load_profile(folder: Path, config: MeasureConfig | None = None) -> Profile:
-    """Read a profile; with `config`, refuse one that was made under other circumstances than here and now."""
+def _summary(predictor: CostPredictor) -> dict[str, Any]:
+    """What a report says about a predictor."""
+    held_out, unit = predictor.held_out.to_json(), predictor.unit
+    return {"kind": predictor.kind, "unit": unit, "held_out": held_out, "doubt": predictor.doubt}
+
+
+def input_shape(model: object) -> tuple[int, ...]:
+    """Shape of the network's image; a free batch counts as one. Empty where the device cuts for itself."""
+    if not isinstance(model, bytes):
+        return ()
+    onnx = require("onnx")
+    graph = onnx.load_model_from_string(model).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    image = next(value for value in graph.input if value.name not in stored)
+    return tuple(dim.dim_value or 1 for dim in image.type.tensor_type.shape.dim)
+
+
+def check_input(profile: Profile, wanted: Sequence[int], where: Path) -> None:
+    """Raise `JobError` for a profile of another input size."""
+    if wanted and profile.input_shape and tuple(wanted) != profile.input_shape:
+        raise JobError(
+            f"a profile of images of shape {tuple(wanted)}",
+            received=f"one of shape {profile.input_shape}",
+            where=str(where),
+            cure="profile the network again at this input size",
+        )
+
+
+def load_profile(
+    folder: Path, config: MeasureConfig | None = None, *, input_shape: Sequence[int] = (), now: datetime | None = None
+) -> Profile:
+    """Read a profile; with `config`, refuse one that was made under other circumstances than here and now.
+
+    Args:
+        folder: of the profile.
+        config: the circumstances that must agree; nothing is asked of the device without.
+        input_shape: (1, channels, height, width) of the networks it shall predict; not checked when empty.
+        now: to which its age is counted.
+
+    Warns:
+        UserWarning: the profile is older than `OLD_DAYS`; machines change slowly, drivers and firmware do not say so.
+    """
     data = read_json(folder / PREDICTOR, schema=SCHEMA)
     records = Journal(folder / JOURNAL).records()
     if file_hash(folder / JOURNAL) != data["measurements_sha256"]:
@@ -173,9 +241,16 @@ def load_profile(folder: Path, config: MeasureConfig | None = None) -> Profile:
         environment=Environment.from_json(records[0]["environment"]),
         points=_points(records, data["points"]),
         self_test=read_self_test(next(record for record in records if record["kind"] == "self-test")),
-        predictor=LatencyPredictor.from_json(data["predictor"]),
+        predictor=CostPredictor.from_json(data["predictor"]),
         created=data["created"],
+        costs={name: CostPredictor.from_json(one) for name, one in data.get("costs", {}).items()},
+        learning=Learning.from_json(data["learning"]) if data.get("learning") else None,
+        names=tuple(data.get("names", ())),
+        input_shape=tuple(data.get("input_shape", ())),
     )
+    check_input(profile, input_shape, folder)
+    if config is not None and (age := profile.age_days(now)) > OLD_DAYS:
+        warnings.warn(f"the profile in {folder.name} is {age:.0f} days old: measure again", stacklevel=2)
     if config is not None:
         check_precision(folder, config)
         check_environment(profile.environment, here(config), folder)
@@ -229,5 +304,9 @@ def write_predictor(profile: Profile, folder: Path) -> None:
             "anchor_ms": anchor_ms(profile.points),
             "environment": profile.environment.to_json(),
             "predictor": profile.predictor.to_json(),
+            "costs": {name: one.to_json() for name, one in profile.costs.items()},
+            "learning": None if profile.learning is None else profile.learning.to_json(len(profile.points)),
+            "names": list(profile.names),
+            "input_shape": list(profile.input_shape),
         },
     )

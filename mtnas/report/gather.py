@@ -21,14 +21,17 @@ FILES: dict[str, str] = {
     "done": "DONE",
     "failed": "FAILED.json",
     "space": "1-space/space.json",
+    "stairs": "1-space/stairs.json",
     "train": "2-train/train.json",
     "profile": "3-profile/profile.json",
+    "parts": "3-profile/parts.json",
     "search": "4-search/search.json",
     "prune": "5-prune/prune.json",
     "quantize": "6-quantize/quantize.json",
     "export": "7-export/manifest.json",
     "exported": "7-export/export.json",
     "verify": "8-verify/verify.json",
+    "parts_delivered": "8-verify/parts.json",
     "certificate": "8-verify/certificate.json",
 }
 JOURNALS: dict[str, str] = {

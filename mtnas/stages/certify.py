@@ -16,10 +16,10 @@ from mtnas.base.files import write_json
 from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
 from mtnas.base.progress import Progress
-from mtnas.base.quantity import Counted, Predicted
+from mtnas.base.quantity import Counted
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import counted_costs
-from mtnas.stages.evaluate import predicted_latency
+from mtnas.stages.int8_profile import predicted_delivered
 from mtnas.stages.network import Network
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def certified(context: RunContext, *, same_device: bool = True) -> Certificate:
         {name: bound for name, bound in bounds.items() if name not in COUNTED},
         job.device,
         processes=job.device.processes,
-        predicted=_predicted(context, delivered) if same_device else None,
+        predicted=predicted_delivered(context, delivered) if same_device else None,
         progress=context.progress,
     )
     counted = counted_costs(context, delivered)
@@ -90,6 +90,7 @@ def certified(context: RunContext, *, same_device: bool = True) -> Certificate:
 
 def full_network(context: RunContext) -> dict[str, float]:
     """Costs of the unpruned network for the limits that are a percent of it; measured now, where they are measured."""
+    from mtnas.measure.energy import energy
     from mtnas.measure.memory import peak_memory
     from mtnas.measure.protocol import measure
 
@@ -101,14 +102,9 @@ def full_network(context: RunContext) -> dict[str, float]:
         costs["latency_ms"] = record.statistic(device.statistic).value
     if "memory_mb" in relative:
         costs["memory_mb"] = peak_memory(context.cut(everything), device, progress=context.progress).value
+    if "energy_mj" in relative:
+        costs["energy_mj"] = energy(context.cut(everything), device, progress=context.progress).value
     return costs
-
-
-def _predicted(context: RunContext, delivered: Selection) -> Predicted | None:
-    """What the profile expects, where it knows the delivered precision."""
-    if context.run.result("quantize", "quantize.json")["delivered"] != "float":
-        return None
-    return predicted_latency(context, delivered)
 
 
 def certificate_text(certificate: Mapping[str, Any]) -> list[str]:

@@ -80,11 +80,18 @@ class RunContext:
         return make_model(self.job, self.tasks, self.dataset.info, self.seed("init"))
 
     @cached_property
+    def width_step(self) -> int:
+        """Widths are multiples of this."""
+        from mtnas.stages.steps import width_step
+
+        return width_step(self)
+
+    @cached_property
     def elastic(self) -> ElasticModel:
         """The elastic model with untrained weights; `trained` loads the supernet's."""
         from mtnas.stages.parts import make_elastic_model
 
-        elastic = make_elastic_model(self.job, self.plain_model, self.dataset.info)
+        elastic = make_elastic_model(self.job, self.plain_model, self.dataset.info, self.width_step)
         elastic.calibrate_with(self.images("calibrate", self.job.score.calibrate_images, 32))
         return elastic
 

@@ -49,7 +49,7 @@ def _nodes_mb(graph: ElasticGraph) -> float:
 def measured_costs(
     context: RunContext, selections: Mapping[str, Selection], *, anchor_ms: float | None = None
 ) -> dict[str, dict[str, Cost]]:
-    """Counted costs and measured latency, all networks interleaved in one go; memory when the budget limits it.
+    """Counted costs and measured latency, all networks interleaved in one go; memory and energy when limited.
 
     Args:
         context: the run.
@@ -70,6 +70,8 @@ def measured_costs(
         costs[name] = {**counted_costs(context, selection), "latency_ms": scaled(latency, factor)}
         if limits_memory(context):
             costs[name]["memory_mb"] = measured_memory(context, models[name])
+        if limits_energy(context):
+            costs[name]["energy_mj"] = measured_energy(context, models[name])
     return costs
 
 
@@ -91,6 +93,17 @@ def quick_costs(context: RunContext) -> dict[str, dict[str, Cost]]:
 
 def limits_memory(context: RunContext) -> bool:
     return any(limit.name == "memory_mb" for limit in context.job.budget.limits)
+
+
+def limits_energy(context: RunContext) -> bool:
+    return any(limit.name == "energy_mj" for limit in context.job.budget.limits)
+
+
+def measured_energy(context: RunContext, model: bytes) -> Measured:
+    """Energy of one inference; `DeviceMissing` on a device without a counter."""
+    from mtnas.measure.energy import energy
+
+    return energy(model, context.job.device, progress=context.progress)
 
 
 def measured_memory(context: RunContext, model: bytes) -> Measured:

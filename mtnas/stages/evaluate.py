@@ -66,7 +66,7 @@ class Evaluator:
         predicted = self.predict(selection)
         limit_ms = self.limits.get("latency_ms")
         near = limit_ms is not None and predicted.low <= limit_ms <= predicted.high
-        if near or "memory_mb" in self.limits or not self.context.profile.trustworthy:
+        if near or {"memory_mb", "energy_mj"} & set(self.limits) or not self.context.profile.trustworthy:
             return self.measure({"candidate": selection})["candidate"]
         return {**counted_costs(self.context, selection), "latency_ms": predicted}
 

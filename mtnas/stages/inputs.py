@@ -6,6 +6,7 @@ from mtnas import __version__
 from mtnas.base.files import content_hash
 from mtnas.job.stages import BEFORE, stage_inputs
 from mtnas.stages.context import RunContext
+from mtnas.stages.steps import step_inputs
 
 
 def inputs_hash(context: RunContext, stage: str) -> str:
@@ -15,6 +16,7 @@ def inputs_hash(context: RunContext, stage: str) -> str:
             "stage": stage,
             "mtnas": __version__,
             "job": stage_inputs(context.job, stage),
+            "step": step_inputs(context) if stage == "space" else "",
             "data": "" if stage in {"space", "profile"} else context.data_fingerprint,
             "before": {earlier: context.run.result_hash(earlier) for earlier in BEFORE[stage]},
         }

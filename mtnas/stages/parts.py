@@ -52,8 +52,8 @@ def make_model(job: Job, tasks: dict[str, Task], info: DataInfo, seed: int) -> n
     return model
 
 
-def make_elastic_model(job: Job, model: nn.Module, info: DataInfo) -> ElasticModel:
-    """The elastic model; widths follow the job's space rules, important channels come first.
+def make_elastic_model(job: Job, model: nn.Module, info: DataInfo, round_to: int) -> ElasticModel:
+    """The elastic model; widths follow the job's space rules on steps of `round_to`, important channels come first.
 
     Sorting keeps the function. It matters for networks that come trained: a slimmed width is a prefix.
     """
@@ -62,7 +62,7 @@ def make_elastic_model(job: Job, model: nn.Module, info: DataInfo) -> ElasticMod
         model,
         example_BCHW,
         rules=read_rules(job.space.rules),
-        round_to=job.space.round_to,
+        round_to=round_to,
         ignored_layers=job.space.ignored_layers,
     )
     elastic.sort_channels()

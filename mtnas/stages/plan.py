@@ -15,6 +15,7 @@ from mtnas.stages.costs import check_saved_budget
 from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight
+from mtnas.stages.steps import stated_step
 
 
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     preflight(job, tuple(FOLDERS))
     with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
         context = RunContext(job, Path(scratch), progress)
+        context.width_step = stated_step(job)  # a plan does not probe
         sizes = context.dataset.info.sizes
         folder = context.run.begin("space", "plan")
         space.run(context, folder)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mtnas.base.files import write_json
+from mtnas.base.files import write_bytes, write_json
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.stages.context import RunContext
-from mtnas.stages.costs import Cost, counted_costs, limits_memory, measured_memory
+from mtnas.stages.costs import Cost, counted_costs, limits_energy, limits_memory, measured_energy, measured_memory
+from mtnas.stages.part_costs import write_parts
+from mtnas.stages.steps import STAIRS
 
 #: networks offered for each one that is measured, so that the spread over sizes can be even
 _POOL_PER_SAMPLE = 8
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `device/` (description, measurements, predictor) and `profile.json`."""
+    """Write `device/` (description, measurements, predictor), `profile.json` and `parts.json` of the full network."""
     from mtnas.measure.profile import build_profile
 
     profile = build_profile(
@@ -25,13 +27,20 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         pool(context),
         context.job.device,
         folder / "device",
+        names=context.graph.feature_names,
         progress=context.progress,
     )
     context.profile = profile
     result = profile.to_json()
     if limits_memory(context):
         result["memory_mb"] = measured_memory(context, context.cut(Selection.of({}))).to_json()
+    if limits_energy(context):
+        result["energy_mj"] = measured_energy(context, context.cut(Selection.of({}))).to_json()
     write_json(folder / "profile.json", result)
+    write_parts(context, context.cut(Selection.of({})), folder / "parts.json")
+    stairs = context.run.stage("space") / STAIRS
+    if stairs.exists():
+        write_bytes(folder / "device" / STAIRS, stairs.read_bytes())
     if profile.doubt:
         context.progress.note(f"the predictor does not steer: {profile.doubt}; candidates are measured instead")
     return {"created": profile.created, "points": [point.record.p50.value for point in profile.points]}
@@ -61,6 +70,7 @@ def full_costs(context: RunContext) -> dict[str, Cost]:
     largest = context.profile.extreme("largest").record
     latency = largest.statistic(context.job.device.statistic)
     costs: dict[str, Cost] = {**counted_costs(context, Selection.of({})), "latency_ms": latency}
-    if "memory_mb" in record:
-        costs["memory_mb"] = cost_from_json(record["memory_mb"])
+    for name in ("memory_mb", "energy_mj"):
+        if name in record:
+            costs[name] = cost_from_json(record[name])
     return costs

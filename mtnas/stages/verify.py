@@ -15,6 +15,7 @@ from mtnas.base.seeds import generator
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
 from mtnas.stages.network import Network
+from mtnas.stages.part_costs import write_parts
 from mtnas.stages.pictures import write_pictures
 from mtnas.stages.scoring import Scores, score_file
 
@@ -25,7 +26,8 @@ _PICTURES = 4
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `verify.json` and `pictures/`; raises `VerificationFailed` when a head is not as it was trained."""
+    """Write `verify.json`, `parts.json` of the delivered file and `pictures/`; raises `VerificationFailed` when a head
+    is not as it was trained."""
     (folder / "certificate.json").unlink(missing_ok=True)  # the copy that belongs to an earlier file
     networks = _networks(context)
     delivered = Network.load(context.run.stage("prune"), "delivered")
@@ -47,6 +49,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     }
     write_json(folder / "verify.json", record)
     result.require()
+    write_parts(context, after, folder / "parts.json")
     return {"passed": result.passed, "model": result.model_sha256}
 
 

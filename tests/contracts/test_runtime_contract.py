@@ -210,7 +210,7 @@ def test_layers_are_named_timed_and_traced_back(session: Session) -> None:
         layers = opened.layers(image, 10)
     assert len({layer.name for layer in layers}) == len(layers) >= 4
     assert all(layer.name and layer.ms >= 0 for layer in layers)
-    assert 0.2 * whole_ms < sum(layer.ms for layer in layers) < 5 * whole_ms
+    assert 0.2 * whole_ms < sum(layer.ms for layer in layers) < 3 * whole_ms  # both medians, on a machine that is busy
     written = {tensor for layer in layers for tensor in layer.outputs}
     assert "out" in written and len(written & {f"{kind}{i}" for kind in "cr" for i in range(3)}) >= 3
 

@@ -66,8 +66,8 @@ def test_networks_share_their_rounds_with_the_anchor(device: Make, chain: Callab
         assert record.p50.value == pytest.approx(sizes[name], rel=0.05) and record.p50.device == str(tmp_path)
         assert record.relative.value == pytest.approx(sizes[name] / (len(anchor_model()) / 1e3), rel=0.02)
         assert len(record.runs_ms_RN) == len(record.anchor_ms_R) == 4 and record.p50.count == 4 * 2
-        assert record.environment.runtime_version == "toy 1.2" and "pretended phone" in record.environment.cpu
-    names = calls(tmp_path)[1:]  # the first call asks for the circumstances
+        assert record.environment.runtime_version == "1.2" and "pretended phone" in record.environment.cpu
+    names = calls(tmp_path)
     rounds = [names[i : i + 3] for i in range(0, len(names), 3)]
     assert [sorted(part) for part in rounds] == [["anchor", "large", "small"]] * 4
     assert len({tuple(part) for part in rounds}) > 1, "the order changes"
@@ -163,12 +163,12 @@ def test_rounds_of_another_command_are_not_believed(
 ) -> None:
     models = {"a": chain(8), "b": chain(12)}
     with pytest.raises(DeviceMissing, match="exit status 9"):
-        measure(models, device("dies-at:9"))  # one call for the circumstances, two rounds of three, one call lost
+        measure(models, device("dies-at:8"))  # two rounds of three, and one call of the round that is lost
     assert len(list(cache.glob("*.jsonl"))) == 1
     (tmp_path / "calls").unlink()
     records = measure(models, device("plain"))
     # the command's words changed, and they are part of what two jobs must share: everything is measured again
-    assert len(calls(tmp_path)) == 1 + 4 * 3 and list(cache.glob("*.jsonl")) == []
+    assert len(calls(tmp_path)) == 4 * 3 and list(cache.glob("*.jsonl")) == []
     assert all(len(record.runs_ms_RN) == 4 for record in records.values())
 
 
@@ -183,7 +183,7 @@ def test_an_interrupted_measurement_goes_on_with_the_next_round(
 
     def interrupted(*arguments: object) -> object:
         reach_calls.append("")
-        if len(reach_calls) == 9:
+        if len(reach_calls) == 8:
             raise KeyboardInterrupt
         return real(*arguments)
 
@@ -192,15 +192,15 @@ def test_an_interrupted_measurement_goes_on_with_the_next_round(
         measure(models, config)
     done = len(calls(tmp_path))
     records = measure(models, config)
-    assert done == 1 + 2 * 3 + 1  # the circumstances, two rounds, and one call of the round that was lost
-    assert len(calls(tmp_path)) - done == 1 + 2 * 3, "only the two rounds that were missing"
+    assert done == 2 * 3 + 1  # two rounds, and one call of the round that was lost
+    assert len(calls(tmp_path)) - done == 2 * 3, "only the two rounds that were missing"
     assert all(len(record.runs_ms_RN) == len(record.anchor_ms_R) == 4 for record in records.values())
 
 
 def test_profile_certificate_gate_and_self_test_work_like_anywhere(device: Make, tmp_path: Path) -> None:
     config = replace(device("plain", repeats=3), samples=6, together=4)
     profile = build_profile(cut, features, pool(20), config, tmp_path / "profile")
-    assert len(profile.points) == 6 and profile.environment.runtime_version == "toy 1.2"
+    assert len(profile.points) == 6 and profile.environment.runtime_version == "1.2"
     assert load_profile(tmp_path / "profile", config).points == profile.points
     made = len(calls(tmp_path))
     build_profile(cut, features, pool(20), config, tmp_path / "profile")
@@ -214,7 +214,7 @@ def test_profile_certificate_gate_and_self_test_work_like_anywhere(device: Make,
     path = tmp_path / "delivered.onnx"
     path.write_bytes(small)
     certificate = certify(path, {"latency_ms": len(small) / 1e3 * 3}, config, processes=2)
-    assert certificate.met and certificate.to_json()["runtime"] == "toy toy 1.2"
+    assert certificate.met and certificate.to_json()["runtime"] == "toy 1.2"
     assert not certify(path, {"latency_ms": len(small) / 1e3 / 3}, config, processes=1).met
 
 

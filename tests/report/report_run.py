@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report_parts import parts_record, stairs_record
 
 STAGES = ("start", "space", "train", "profile", "search", "prune", "quantize", "export", "verify", "certify")
 METRICS = {
@@ -176,8 +177,10 @@ class FakeRun:
                 "largest": ends[0],
                 "smallest": ends[1],
                 "branches": branches,
+                "width_step": {"step": 16, "asked": "probe"},
             },
         )
+        self.write("1-space/stairs.json", stairs_record())
 
     def train(self) -> None:
         scores = {"largest": self.scores(1.0), "smallest": self.scores(0.1)}
@@ -224,6 +227,7 @@ class FakeRun:
         }
         device = {"device": "local-ort", "runtime": "onnxruntime 1.31.0", "threads": 1, "aa_resolution_percent": 0.8}
         ends = {"largest": measured(3.1), "smallest": measured(0.42)}
+        self.write("3-profile/parts.json", parts_record(self.tasks, 3.1))
         self.write("3-profile/profile.json", {"schema": "profile-stage/1", **device, **ends, "predictor": predictor})
 
     def search(self) -> None:
@@ -419,6 +423,7 @@ class FakeRun:
             "table": table,
             "branches": branches,
         }
+        self.write("8-verify/parts.json", parts_record(self.tasks, 0.9, alone=False))
         self.write("8-verify/verify.json", {**record, "pictures": self.pictures()})
 
     def certify(self) -> None:

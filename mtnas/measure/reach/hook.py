@@ -243,7 +243,8 @@ class HookReach:
     @property
     def _version(self) -> str:
         words = self._words or {}
-        return " ".join(words[key] for key in ("runtime", "runtime_version") if words.get(key)) or "not told"
+        runtime = words.get("runtime", "") if words.get("runtime") != self.device.runtime else ""
+        return " ".join(word for word in (runtime, words.get("runtime_version", "")) if word) or "not told"
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class SshReach:
                 yield {**self._found[key], "name": package.keys[key]}
             if not waiting:
                 return
+            if "ModuleNotFoundError" in self._log:
+                raise job_failure(self._log, self.settings.title, self.settings.python)
             deaths = 0 if self._offset > before else deaths + 1
             if deaths >= _DEATHS:
                 raise missing("a runner that stays alive", self._log, self.settings.title, "see `dmesg` there: memory?")

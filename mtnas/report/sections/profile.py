@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mtnas.report.figures import ACCENT, LEGEND, QUIET, Trace, axis, errors, figure, line
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, facts, join, note, tag
+from mtnas.report.sections import parts
 from mtnas.report.words import number, percent, quantity
 
 
@@ -40,7 +41,8 @@ def render(results: Results) -> Html:
         ("intervals that hold the truth", _percent(held.get("coverage_percent"), 0)),
     ]
     aa = note("A/A resolution: the difference that this machine shows between two copies of one file.")
-    return join(facts(pairs), aa, trust(predictor), facts(errors_held), calibration(predictor.get("points") or ()))
+    trusted = (trust(predictor), facts(errors_held), calibration(predictor.get("points") or ()))
+    return join(facts(pairs), aa, *trusted, parts.full(results))
 
 
 def _measured(profile: Record) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
+from mtnas.report.sections import stairs
 from mtnas.report.words import large, number, tasks_of
 
 
@@ -34,8 +35,8 @@ def render(results: Results) -> Html:
         for group in groups
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
-    all_groups = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
-    return join(facts(pairs), all_groups, _blocks(space.get("blocks") or (), tasks))
+    every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
+    return join(facts(pairs), every, _blocks(space.get("blocks") or (), tasks), stairs.render(results))
 
 
 def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:

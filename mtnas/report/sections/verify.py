@@ -10,6 +10,7 @@ from typing import Any
 from mtnas.report.figures import LEGEND, Trace, axis, colours, figure, plain
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, folded, heading, join, note, table, tag
+from mtnas.report.sections import parts
 from mtnas.report.story import networks
 from mtnas.report.words import (
     NARROW,
@@ -29,14 +30,15 @@ PICTURES = 6
 
 def render(results: Results) -> Html:
     """Heads, tasks, branches, pictures."""
-    parts = [
+    shown = [
         heads(results),
         before_after(results),
         all_metrics(results),
+        parts.compared(results),
         branches(results),
         pictures(results),
     ]
-    return join(*parts) if results["verify"] else Html("")
+    return join(*shown) if results["verify"] else Html("")
 
 
 def heads(results: Results) -> Html:

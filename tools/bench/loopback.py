@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -114,6 +116,27 @@ def make_key(path: Path) -> None:
         old.unlink(missing_ok=True)
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def latencies(remote: Path) -> list[dict[str, Any]]:
+    """The records of latency on the device's disk; a torn last line is left out."""
+    found = []
+    for path in (remote / "sessions").glob("*/results.jsonl"):
+        for line in path.read_text().splitlines(keepends=True):
+            record = json.loads(line) if line.endswith("\n") else {}
+            found += [each for each in record.get("records", [record]) if each.get("event") == "latency"]
+    return found
+
+
+def count_latencies(remote: Path) -> int:
+    """How many of them there are, without reading them."""
+    paths = (remote / "sessions").glob("*/results.jsonl")
+    return sum(path.read_bytes().count(b'"event": "latency"') for path in paths)
+
+
+def runner_pid(remote: Path) -> int:
+    """The runner that was started last."""
+    return int(next((remote / "sessions").glob("*/pid")).read_text())
 
 
 def children(pid: int) -> list[int]:
