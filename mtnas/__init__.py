@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.side_by_side import measure
     from mtnas.api.training import finetune, train
     from mtnas.api.verifying import verify
+    from mtnas.api.where import costs, width_steps
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,8 @@ _VERBS = {
 }
 _NAMES = {
     "certify": "mtnas.api.certifying:certify",
+    "costs": "mtnas.api.where:costs",
+    "width_steps": "mtnas.api.where:width_steps",
     "make_elastic": "mtnas.api.elastic:make_elastic",
     "finetune": "mtnas.api.training:finetune",
     "profile": "mtnas.api.profiling:profile",
@@ -58,6 +61,7 @@ __all__ = [
     "DeviceProfile",
     "__version__",
     "certify",
+    "costs",
     "export",
     "finetune",
     "load_profile",
@@ -71,6 +75,7 @@ __all__ = [
     "search",
     "train",
     "verify",
+    "width_steps",
 ]
 
 

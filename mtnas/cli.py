@@ -149,6 +149,19 @@ def doctor(
 
 
 @app.command()
+def probe(
+    device: Annotated[str, typer.Argument(help="Name of a device, or a folder with a device.yaml.")] = "local-ort",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for stairs.json and stairs.svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the channel steps of a device for each precision, from small networks, in seconds."""
+    from mtnas.stages.probe import probe_device, probe_text
+
+    record = probe_device(device, out, ConsoleProgress())
+    _emit(as_json, record, probe_text(record, out))
+
+
+@app.command()
 def pick(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,

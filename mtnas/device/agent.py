@@ -293,7 +293,7 @@ def main(text: str) -> None:
     try:
         VERBS[request["verb"]](request)
     except Exception as error:  # noqa: BLE001 - the border of a process: every failure becomes a record
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reply(event="failed", full=full, text=type(error).__name__ + ": " + str(error))
         sys.exit(1)
 

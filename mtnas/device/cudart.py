@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "cudaMalloc": [_OUT, _SIZE],
     "cudaFree": [_POINTER],
     "cudaMemcpy": [_POINTER, _POINTER, _SIZE, _INT],
+    "cudaDeviceSynchronize": [],
     "cudaStreamCreateWithFlags": [_OUT, ctypes.c_uint],
     "cudaStreamSynchronize": [_POINTER],
     "cudaStreamDestroy": [_POINTER],
@@ -82,8 +83,9 @@ class Cuda:
         self._do("cudaFree", memory)
 
     def to_device(self, memory: int, array: np.ndarray) -> None:
-        """Copy a contiguous array; returns when it is there."""
+        """Copy a contiguous array; returns when it is there, for every stream."""
         self._do("cudaMemcpy", memory, array.ctypes.data, array.nbytes, _TO_DEVICE)
+        self._do("cudaDeviceSynchronize")  # the copy itself only waits until the array may be changed again
 
     def to_host(self, array: np.ndarray, memory: int) -> None:
         """Fill a contiguous array; returns when it is there."""

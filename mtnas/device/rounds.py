@@ -106,12 +106,15 @@ def settle_together(
 ) -> None:
     """Rounds of all lanes until each of those judged is narrow: equally many rounds for every lane."""
     deciding = [lane for lane in lanes if lane.name in set(judged)]
-    rounds = 0
+    rounds, before = 0, read_state()
     while rounds < rules.rounds or not (rounds >= rules.max_rounds or all(lane.narrow(rules) for lane in deciding)):
         take_turns(lanes, rng)
         rounds += 1
         if after_round is not None:
             after_round()
+    after = read_state()
+    for lane in lanes:
+        lane.state = {"before": before, "after": after}
 
 
 def finished(lane: Lane, anchor: Lane, rules: Rules) -> bool:

@@ -69,7 +69,6 @@ class TorchCudaNetwork(TorchNetwork):
     def _bound(self, arrays: Sequence[np.ndarray]) -> Call:
         tensors = [self._placed(array) for array in arrays]
         module = self._module(arrays, tensors)
-        torch.cuda.synchronize()
         scope = self._scope()
         if not self.replayed:
             launch: Callable[[], Any] = lambda: module(*tensors)  # noqa: E731
@@ -86,12 +85,17 @@ class TorchCudaNetwork(TorchNetwork):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):
                 outputs = launch()
+        return Replay(graph, outputs, launch)
 
-        def replay() -> Any:
-            graph.replay()
-            return outputs
+    def _translated(self, arrays: Sequence[np.ndarray]) -> fx.GraphModule:
+        module = super()._translated(arrays)
+        torch.cuda.synchronize()  # weights are laid out on another stream than the one that runs
+        return module
 
-        return replay
+    def _placed(self, array: np.ndarray) -> torch.Tensor:
+        tensor = super()._placed(array)
+        torch.cuda.synchronize()
+        return tensor
 
     def _clock(self, module: fx.GraphModule) -> LayerClock:
         return CudaLayerClock(module)
@@ -132,6 +136,17 @@ class CudaScope(CallScope):
         self._cudnn.__exit__(*details)
         torch.backends.cuda.matmul.allow_tf32 = self._matmul
         super().__exit__(*details)
+
+
+class Replay:
+    """A captured run. It reads the memory of its inputs and weights, so it holds on to what was captured."""
+
+    def __init__(self, graph: Any, outputs: Any, held: Any) -> None:
+        self._graph, self._outputs, self._held = graph, outputs, held
+
+    def __call__(self) -> Any:
+        self._graph.replay()
+        return self._outputs
 
 
 class CudaCall:

@@ -20,7 +20,8 @@ from .inputs import Arrays, Call
 from .layer_names import layer_table
 from .torch_graph import OnnxNetwork, Shapes
 
-_COMPILE = {"freezing": True}
+#: weights packed for the kernels; no worker processes that would stay beside the measurement
+_COMPILE = {"freezing": True, "compile_threads": 1}
 Timed = Dict[Tuple[str, str, Tuple[str, ...]], float]
 
 

@@ -22,6 +22,7 @@ from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Counted, Measured, Predicted
 from mtnas.base.seeds import derive_seed, generator
 from mtnas.base.tables import check_name
+from mtnas.device.state import doubts
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.energy import energy
 from mtnas.measure.lock import exclusive
@@ -201,6 +202,7 @@ def gather(model: Path, config: MeasureConfig, progress: Progress) -> Evidence:
     first: list[Runs] = []
     second: list[Runs] = []
     environment, options = {}, {}
+    untrusted: dict[str, None] = {}
     with (
         exclusive(config.lock_wait_s, progress) if is_local(config) else nullcontext(),
         open_reach(config, "certify", progress) as reach,
@@ -213,9 +215,11 @@ def gather(model: Path, config: MeasureConfig, progress: Progress) -> Evidence:
             for copy, kept in (("first", first), ("second", second)):
                 kept.append(Runs.of(timed[copy]["rounds_ms"], timed[copy]["interrupted"]))
             environment, options = records[0], timed["first"]["options"]
+            untrusted |= dict.fromkeys(doubts(timed["first"].get("state", {}), config.threads))
             bar.advance()
     known = {key: value for key, value in environment.items() if key not in {"event", "features", "governor"}}
-    return Evidence(tuple(first), tuple(second), {**known, "threads": config.threads}, options)
+    told = {**known, "threads": config.threads, "untrusted": list(untrusted)}
+    return Evidence(tuple(first), tuple(second), told, options)
 
 
 def _check_arguments(model: Path, limits: Mapping[str, float], processes: int) -> None:

@@ -51,6 +51,8 @@ class MeasureConfig:
     """Networks that share a round."""
     samples: int = 40
     """Sub-networks measured for the profile."""
+    int8_samples: int = 16
+    """Sub-networks measured as int8 too once int8 is delivered, for what a certificate predicts; 0 is none."""
     batch: int = 16
     """Sub-networks of a profile measured side by side; they share the machine's weather, and what comes next is chosen
     after each batch. An interruption loses one."""

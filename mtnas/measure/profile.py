@@ -37,11 +37,13 @@ from mtnas.measure.profile_files import (
     write_predictor,
 )
 from mtnas.measure.protocol import Bench, SelfTest, self_test
+from mtnas.measure.reach.base import Model
+from mtnas.measure.reach.open import hold
 from mtnas.measure.record import Environment, now
 
 __all__ = ["Profile", "ProfilePoint", "build_profile", "fit_points", "load_profile"]
 
-Cut = Callable[[Selection], bytes]
+Cut = Callable[[Selection], Model]
 Features = Callable[[Selection], np.ndarray]
 
 #: With fewer training networks there is no learning curve, and time limits wait.
@@ -61,7 +63,7 @@ def build_profile(
     """Measure some of these selections and fit a predictor; the same call after an interruption goes on.
 
     Args:
-        cut: a selection's ONNX bytes; the weights do not matter.
+        cut: a selection's ONNX bytes, or what the device cuts them from; the weights do not matter.
         features: a selection's features, as `ElasticGraph.features`.
         selections: the pool; at most `config.samples` of them are measured, the smallest and the largest always. The
             size that orders the pool is the mean of all features, each divided by its largest value.
@@ -78,9 +80,10 @@ def build_profile(
     done = _resume(journal, config, {s.id: row for s, row in zip(pool, features_NF)})
     write_text(out / DEVICE, device.to_yaml())
     building = _Building(cut, pool, features_NF, tuple(names), config, journal, done, progress)
-    points, learning = building.run()
-    aa = _self_test(journal, cut, points, config, progress)
-    costs = fit_costs(journal, cut, points, config, tuple(names), progress)
+    with hold(config, progress):
+        points, learning = building.run()
+        aa = _self_test(journal, cut, points, config, progress)
+        costs = fit_costs(journal, cut, points, config, tuple(names), progress)
     predictor = fit_points(points, config, names)
     profile = Profile(
         device,

@@ -27,6 +27,7 @@ from mtnas.measure.devices import DeviceDescription, check_precision, read_devic
 from mtnas.measure.enough import Learning
 from mtnas.measure.predictor import CostPredictor
 from mtnas.measure.protocol import SelfTest, environment_here
+from mtnas.measure.reach.base import Model, model_bytes
 from mtnas.measure.record import Environment, LatencyRecord, read_measured
 
 JOURNAL, PREDICTOR, DEVICE = "measurements.jsonl", "predictor.json", "device.yaml"
@@ -191,12 +192,10 @@ def _summary(predictor: CostPredictor) -> dict[str, Any]:
     return {"kind": predictor.kind, "unit": unit, "held_out": held_out, "doubt": predictor.doubt}
 
 
-def input_shape(model: object) -> tuple[int, ...]:
-    """Shape of the network's image; a free batch counts as one. Empty where the device cuts for itself."""
-    if not isinstance(model, bytes):
-        return ()
+def input_shape(model: Model) -> tuple[int, ...]:
+    """Shape of the network's image; a free batch counts as one."""
     onnx = require("onnx")
-    graph = onnx.load_model_from_string(model).graph
+    graph = onnx.load_model_from_string(model_bytes(model)).graph
     stored = {tensor.name for tensor in graph.initializer}
     image = next(value for value in graph.input if value.name not in stored)
     return tuple(dim.dim_value or 1 for dim in image.type.tensor_type.shape.dim)

@@ -7,15 +7,17 @@ spread by some 5 % while medians over interleaved rounds agree to about 1 %.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
+from mtnas.base.errors import JobError
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Measured
 from mtnas.base.seeds import derive_seed, generator
@@ -55,6 +57,16 @@ def open_session(model: bytes, config: MeasureConfig) -> Session:
     return session
 
 
+@contextmanager
+def on_cores(config: MeasureConfig) -> Iterator[None]:
+    """Keep this process on the cores asked for."""
+    missing = sorted(set(config.affinity) - set(range(os.cpu_count() or 1)))
+    if missing:
+        raise JobError("cores of this machine", received=str(missing), where="device.affinity")
+    with pinned(config.affinity):
+        yield
+
+
 def _warm(name: str, model: Model, config: MeasureConfig, stack: ExitStack) -> tuple[Lane, Session]:
     """Open a network here and warm it up."""
     session = stack.enter_context(open_session(model_bytes(model), config))
@@ -86,7 +98,7 @@ class LocalRounds:
     def __enter__(self) -> LocalRounds:
         with ExitStack() as stack:
             stack.enter_context(exclusive(self.config.lock_wait_s, self._progress))
-            stack.enter_context(pinned(self.config.affinity))
+            stack.enter_context(on_cores(self.config))
             self._anchor, session = _warm("\0anchor", self._anchor_model, self.config, stack)  # nobody's name
             self.environment = Environment.here(self.config, session.version, session.options)
             self._stack = stack.pop_all()
@@ -166,7 +178,7 @@ def together(
     progress = progress or Silent()
     if not is_local(config):
         return remote_together(models, judged, config, purpose, progress)
-    with exclusive(config.lock_wait_s, progress), pinned(config.affinity), ExitStack() as stack:
+    with exclusive(config.lock_wait_s, progress), on_cores(config), ExitStack() as stack:
         lanes = [_warm(name, model, config, stack)[0] for name, model in models.items()]
         rng = random.Random(derive_seed(config.seed, "measure", purpose))
         with progress.task(purpose, config.max_rounds) as bar:

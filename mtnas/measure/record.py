@@ -38,6 +38,7 @@ class Environment:
     features: tuple[str, ...]
     cores: int
     governor: str | None = None
+    affinity: tuple[int, ...] = ()
 
     @staticmethod
     def here(config: MeasureConfig, version: str, options: Mapping[str, Any]) -> Environment:
@@ -54,6 +55,7 @@ class Environment:
             features=tuple(cpu["features"]),
             cores=cpu["cores"],
             governor=governor(),
+            affinity=tuple(config.affinity),
         )
 
     def differences(self, other: Environment) -> list[str]:
@@ -67,7 +69,8 @@ class Environment:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Environment:
-        return Environment(**{**data, "features": tuple(data["features"])})
+        sets = {"features": tuple(data["features"]), "affinity": tuple(data.get("affinity", ()))}
+        return Environment(**{**data, **sets})
 
 
 @dataclass(frozen=True)

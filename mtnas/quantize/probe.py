@@ -7,6 +7,8 @@ ones that TensorRT takes, leave a ReLU between the layer and its quantizer.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -22,12 +24,12 @@ def tiny_quantized(signed: bool) -> onnx.ModelProto:
     """image (1, 16, 16, 16) -> Q/DQ -> [Conv -> ReLU -> Q/DQ] twice; weights are int8 with one scale."""
     kind = np.int8 if signed else np.uint8
     rng = generator(0, "quantize", "probe")
-    arrays = {"scale": np.float32(0.05), "zero": kind(0), "w_zero": np.int8(0)}
+    arrays: dict[str, Any] = {"scale": np.float32(0.05), "zero": kind(0), "w_zero": np.int8(0)}
     nodes = _pair("image", "q0")
     value = "q0"
     for i in range(CONVOLUTIONS):
         weight = rng.integers(-127, 128, (CHANNELS, CHANNELS, 3, 3)).astype(np.int8)
-        arrays |= {f"w{i}": weight}
+        arrays[f"w{i}"] = weight
         nodes.append(helper.make_node("DequantizeLinear", [f"w{i}", "scale", "w_zero"], [f"w{i}_float"]))
         inputs = [value, f"w{i}_float"]
         nodes.append(helper.make_node("Conv", inputs, [f"c{i}"], name=f"conv{i}", pads=[1, 1, 1, 1]))

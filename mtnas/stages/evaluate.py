@@ -10,7 +10,7 @@ from statistics import median
 from mtnas.base.errors import FloorMissed
 from mtnas.base.groups import Selection
 from mtnas.base.quantity import Predicted
-from mtnas.measure.profile_files import anchor_ms
+from mtnas.measure.profile_files import Profile, anchor_ms
 from mtnas.search.objectives import Constraint, Objective, floor_constraints, limit_constraints
 from mtnas.search.problem import Problem
 from mtnas.search.trial import Outcome, Trial
@@ -26,14 +26,15 @@ def objectives_of(context: RunContext) -> tuple[Objective, ...]:
     return (*tasks, Objective("latency_ms", "ms", higher_is_better=False))
 
 
-def predicted_latency(context: RunContext, selection: Selection) -> Predicted:
+def predicted_latency(context: RunContext, selection: Selection, profile: Profile | None = None) -> Predicted:
     """The latency that a limit bounds, predicted; the predictor knows medians, p95 and p99 stand in the profile's
-    ratio to them."""
-    predicted = context.profile.predict(context.graph.features(selection)[None, :])[0]
+    ratio to them. Without another profile, by the run's."""
+    profile = profile or context.profile
+    predicted = profile.predict(context.graph.features(selection)[None, :])[0]
     statistic = context.job.device.statistic
     if statistic == "p50":
         return predicted
-    records = [point.record for point in context.profile.points]
+    records = [point.record for point in profile.points]
     ratio = median(record.statistic(statistic).value / record.p50.value for record in records)
     return replace(predicted, value=predicted.value * ratio, low=predicted.low * ratio, high=predicted.high * ratio)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mtnas import __version__
 from mtnas.base.files import content_hash
 from mtnas.job.stages import BEFORE, stage_inputs
@@ -17,7 +19,17 @@ def inputs_hash(context: RunContext, stage: str) -> str:
             "mtnas": __version__,
             "job": stage_inputs(context.job, stage),
             "step": step_inputs(context) if stage == "space" else "",
+            **copy_inputs(context, stage),
             "data": "" if stage in {"space", "profile"} else context.data_fingerprint,
             "before": {earlier: context.run.result_hash(earlier) for earlier in BEFORE[stage]},
         }
     )
+
+
+def copy_inputs(context: RunContext, stage: str) -> dict[str, Any]:
+    """What shapes the timing copies of an int8 device, which its profile measures."""
+    if stage != "profile" or context.precision != "int8":
+        return {}
+    settings = context.job.quantize
+    names = ("dialect", "float_heads", "float_branches", "float_nodes", "float_upsampling", "seven_bit_weights")
+    return {"copies": [context.precision, *(getattr(settings, name) for name in names)]}

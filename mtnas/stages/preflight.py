@@ -59,14 +59,24 @@ def _int8(job: Job, device: DeviceDescription) -> None:
 
 def _samples(job: Job) -> None:
     """Enough networks are measured, beside those held out, to fit the predictor on."""
-    device = job.device
-    kept = device.samples - round(device.holdout * (device.samples - 2))
+    _enough(job, "samples", "40 is the default; 10 is few")
+
+
+def _int8_samples(job: Job) -> None:
+    """The same for the predictor of int8 files."""
+    if job.quantize.enabled and job.device.int8_samples:
+        _enough(job, "int8_samples", "16 is the default; 0 is none")
+
+
+def _enough(job: Job, key: str, cure: str) -> None:
+    count = getattr(job.device, key)
+    kept = count - round(job.device.holdout * (count - 2))
     if kept < FOLDS:
         raise JobError(
             f"at least {FOLDS} measured networks to fit the predictor on",
-            received=f"{kept} of {device.samples}, the others are held out",
-            where="device.samples",
-            cure="40 is the default; 10 is few",
+            received=f"{kept} of {count}, the others are held out",
+            where=f"device.{key}",
+            cure=cure,
         )
 
 
@@ -92,5 +102,6 @@ CHECKS: dict[str, Callable[[Job], None]] = {
     "profile": _samples,
     "search": _strategy,
     "prune": _criterion,
+    "quantize": _int8_samples,
     "export": _companions,
 }

@@ -9,6 +9,7 @@ from mtnas.base.files import file_hash, write_bytes, write_json
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
 from mtnas.stages.gate import Gate, gated
+from mtnas.stages.int8_profile import measure_int8
 from mtnas.stages.network import Network
 from mtnas.stages.scoring import score_file
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
-    """Write `float.onnx`, `int8.onnx`, `delivered.onnx`, `quantize.json`."""
+    """Write `float.onnx`, `int8.onnx`, `delivered.onnx`, `quantize.json`; `device-int8/` where int8 is delivered."""
     network = Network.load(context.run.stage("prune"), "delivered")
     folded = network.onnx(context.graph)
     float_model, fuse = fused(context, network, folded)
@@ -40,6 +41,8 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         scores["int8"] = score_file(context, quantized.model, "select")
         gate = gated("quantize", models["float"], models["int8"], context.job.device, context.progress)
         decision = decide(gate, quantized, report)
+        if decision[0] == "int8":
+            measure_int8(context, quantized.config, folder)
         details |= {**quantized.to_json(), **report.to_json(), "gate": gate.decided(decision[1]).to_json()}
     delivered, reason = decision
     for name, model in models.items():

@@ -156,22 +156,23 @@ def test_quantized_pairs_are_computed_as_onnx_says(name: str) -> None:
         assert np.sqrt(np.mean((found[task] - value) ** 2)) <= 0.05 * value.std(), task
 
 
-@pytest.mark.parametrize("name", QUICK_ROWS)
+@pytest.mark.parametrize("name", ROWS)
 def test_closing_frees_what_opening_took(name: str) -> None:
-    """Weights of 4 MB, opened, run and closed again and again: a leak would hold each of them."""
+    """Weights of 4.2 MB, opened, run and closed again and again: a leak would hold each of them."""
     model, image = heavy_model(), np.ones((1, 1024), np.float32)
+    times = 3 if name in SLOW_TO_OPEN else 12
 
     def use() -> None:
         with open_row(name, model) as opened:
             opened.run({"image": image})
             opened.bind({"image": image})()
 
-    for _ in range(4):
+    for _ in range(3):
         use()
     before = resident_mb()
-    for _ in range(12):
+    for _ in range(times):
         use()
-    assert resident_mb() - before < 6 * 4.2
+    assert resident_mb() - before < times / 2 * 4.2
 
 
 def resident_mb() -> float:

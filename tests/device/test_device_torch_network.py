@@ -5,6 +5,9 @@ The GPU's part is acted out by a stream and events that only know order: nothing
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from onnx import TensorProto, helper
 from mtnas.base.errors import DeviceMissing, ModelError
 from mtnas.base.tables import lookup
 from mtnas.device.timing import time_runs, warm_up
-from mtnas.device.torch_cuda import CudaCall, TorchCudaNetwork
+from mtnas.device.torch_cuda import CudaCall, CudaScope, TorchCudaGraphNetwork, TorchCudaNetwork
 from mtnas.device.torch_network import CallScope, TorchCompiledNetwork, TorchNetwork
 from mtnas.measure.anchor import anchor_model
 from mtnas.measure.runtimes.base import RuntimeOptions
@@ -99,7 +102,8 @@ class Event:
     def __init__(self, stream: Stream) -> None:
         self.stream, self.at_ms = stream, None
 
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or self.stream
         stream.said.append("event")
         stream.put(lambda: setattr(self, "at_ms", stream.now_ms))
 
@@ -138,3 +142,65 @@ def test_runs_are_timed_between_events_from_an_idle_gpu(call: CudaCall, stream: 
 def test_the_loop_uses_the_clock_of_the_call(call: CudaCall) -> None:
     assert time_runs(call, 4) == ([2.0] * 4, [])
     assert warm_up(call, 0.0, 0.01) == (2.0, True)
+
+
+# --- the GPU's classes, every call of torch.cuda acted out on the processor -----------------------------------------
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch, stream: Stream) -> Stream:
+    """Names and order only: tensors stay on the processor, a graph replays what was launched while it was captured."""
+
+    class Graph:
+        def replay(self) -> None:
+            stream.said.append("replay")
+
+    for name, act in {
+        "is_available": lambda: True,
+        "reset_peak_memory_stats": lambda: None,
+        "memory_allocated": lambda: 1_000_000,
+        "max_memory_allocated": lambda: 3_500_000,
+        "get_device_capability": lambda: (9, 0),
+        "get_device_name": lambda: "Pretended",
+        "synchronize": lambda: None,
+        "empty_cache": lambda: stream.said.append("empty cache"),
+        "Stream": lambda: stream,
+        "stream": lambda _: contextlib.nullcontext(),
+        "Event": lambda enable_timing: Event(stream),
+        "CUDAGraph": Graph,
+        "graph": lambda graph, stream: contextlib.nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, act)
+    monkeypatch.setattr(TorchCudaNetwork, "device", "cpu")
+    return stream
+
+
+@pytest.mark.parametrize("kind", [TorchCudaNetwork, TorchCudaGraphNetwork])
+def test_the_gpus_class_goes_its_whole_way(kind: type[TorchCudaNetwork], pretended_gpu: Stream) -> None:
+    image = {"image": np.random.default_rng(0).standard_normal((1, 3, 28, 28)).astype(np.float32)}
+    network, judge = kind(anchor_model()), TorchNetwork(anchor_model())
+    np.testing.assert_allclose(network.run(image)["out"], judge.run(image)["out"], atol=1e-5)
+    assert network.options["tf32"] is False and network.options["cuda_graph"] is kind.replayed
+    assert network.options["compute_capability"] == "9.0" and network.peak_mb() == 2.5
+    del pretended_gpu.said[:]
+    inputs, place = [], network._placed
+    network._placed = lambda array: inputs.append(weakref.ref(tensor := place(array))) or tensor
+    call = network.bind(image)
+    gc.collect()
+    assert inputs and all(held() is not None for held in inputs), "a graph reads its inputs from where they were"
+    assert len(call.timed(2)) == 2
+    assert pretended_gpu.said.count("replay") == (2 if kind.replayed else 0)
+    assert {layer["kind"] for layer in network.layers(image, 2)} == {"Conv", "Relu"}
+    network.close()
+    assert pretended_gpu.said[-1] == "empty cache"
+
+
+def test_switches_of_precision_are_put_back() -> None:
+    def switches() -> tuple[bool, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.allow_tf32, cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
+
+    before = switches()
+    with CudaScope(1, None):
+        assert switches() == (False, True, False)
+    assert switches() == before

@@ -28,6 +28,7 @@ FROZEN = {
     "plan": {"job": ["job"], "set_": ["--set", "-s"], "as_json": ["--json"]},
     "init": {"path": ["path"]},
     "doctor": {"device": ["--device"], "as_json": ["--json"]},
+    "probe": {"device": ["device"], "out": ["--out", "-o"], "as_json": ["--json"]},
     "pick": {
         "run": ["run"],
         "latency_ms": ["--latency-ms"],

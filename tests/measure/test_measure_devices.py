@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mtnas.base.errors import JobError
+from mtnas.base.errors import JobError, UserError
 from mtnas.base.resources import resource_folder
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.devices import matching_device, read_device
+from mtnas.measure.devices import device_folder, is_measured, matching_device, read_device
+from mtnas.measure.reach.open import open_reach
 
 SHIPPED = sorted(path.parent.name for path in resource_folder("hardware_profiles").glob("*/device.yaml"))
 
@@ -69,3 +70,16 @@ def test_a_job_that_contradicts_its_device_is_refused() -> None:
         matching_device(MeasureConfig(threads=2))
     with pytest.raises(JobError, match=r"device\.runtime"):
         matching_device(MeasureConfig(device="local-openvino"))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("jetson-orin", "ssh: {host:"), ("raspberry-pi-5", "ssh: {host:"), ("snapdragon", "hook: {command:")],
+)
+def test_descriptions_to_start_from_hold_no_numbers_and_say_what_to_fill_in(name: str, part: str) -> None:
+    device = read_device(name)
+    assert not is_measured(device_folder(name)) and "Not measured" in device.notes and "not measured" in device.title
+    assert sorted(path.name for path in device_folder(name).iterdir()) == ["device.yaml"]
+    with pytest.raises(UserError) as caught, open_reach(MeasureConfig(device=name), "test"):
+        pass
+    assert part in caught.value.cure

@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from mtnas.base.errors import DeviceMissing, JobError, ModelError
+from mtnas.device import timing
 from mtnas.device.timing import one_round, runs_for, warm_up
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.config import MeasureConfig
@@ -49,6 +49,20 @@ def test_records_keep_every_run_and_the_circumstances(chain: Callable[..., bytes
     assert LatencyRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert not (record.environment.differences(record.environment))
     assert record.environment.differences(replace(record.environment, threads=2)) == ["threads: 1 there, 2 here"]
+
+
+def test_cores_asked_for_are_kept_and_recorded(chain: Callable[..., bytes], quick: MeasureConfig) -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system does not pin processes")
+    before = os.sched_getaffinity(0)
+    core = min(before)
+    record = measure({"net": chain(8)}, replace(quick, affinity=(core,)))["net"]
+    assert record.environment.affinity == (core,) and record.environment.cores == 1
+    assert os.sched_getaffinity(0) == before
+    assert LatencyRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert "affinity" in record.environment.differences(replace(record.environment, affinity=()))[0]
+    with pytest.raises(JobError, match="affinity"):
+        measure({"net": chain(8)}, replace(quick, affinity=(99999,)))
 
 
 def test_groups_larger_than_a_round_are_split(chain: Callable[..., bytes], quick: MeasureConfig) -> None:
@@ -98,23 +112,14 @@ def test_rounds_take_turns_in_changing_order() -> None:
     assert len(orders) > 4
 
 
-def test_warm_up_goes_on_until_runs_agree() -> None:
-    delays = iter([0.02, 0.01, 0.005] + [0.001] * 10_000)
-
-    def call() -> None:
-        busy(next(delays))
-
-    run_ms, _ = warm_up(call, least_s=0.0, most_s=1.0, tolerance=0.5)
-    assert run_ms < 5.0
+def test_warm_up_goes_on_until_runs_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_ms = iter([20.0, 10.0, 5.0, *[1.0] * 100])
+    monkeypatch.setattr(timing, "time_runs", lambda call, count: ([next(told_ms)] * count, []))
+    assert warm_up(lambda: None, least_s=0.0, most_s=1.0, tolerance=0.5) == (1.0, True)
+    assert next(told_ms) == 1.0 and len(list(told_ms)) == 96  # three that agree were enough
     assert runs_for(1.0, 8.0, 3, 100) == 8
     assert runs_for(1e-9, 8.0, 3, 100) == 100
     assert runs_for(100.0, 8.0, 3, 100) == 3
-
-
-def busy(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
 
 
 def test_anchor_is_the_same_bytes_in_every_process() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,21 +11,25 @@ import sys
 import threading
 import time
 import venv
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from measure_subject import quick_config
+from measure_subject import cut, features, pool, quick_config
 
 from mtnas.base.errors import DeviceMissing
+from mtnas.base.groups import Selection
 from mtnas.base.machine import cpu_info
 from mtnas.measure.anchor import anchor_model, empty_model
 from mtnas.measure.certify import certify
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import read_device
 from mtnas.measure.gate import never_slower
+from mtnas.measure.lock import exclusive
 from mtnas.measure.memory import peak_memory
+from mtnas.measure.profile import build_profile
 from mtnas.measure.protocol import Bench, environment_here, measure, self_test
 from mtnas.measure.reach.base import Model
 from mtnas.measure.reach.check import check_device
@@ -205,6 +210,37 @@ def test_what_is_kept_is_not_sent_again_and_not_believed_again(
     assert first.runs_ms_RN != second.runs_ms_RN
 
 
+def test_a_profile_sends_the_full_network_once_and_is_cut_on_the_device(
+    config: MeasureConfig, remote: Path, tmp_path: Path
+) -> None:
+    sent: list[set[str]] = []
+
+    class Sliced:
+        """A network of the subject, as a slice of the full one; counts how often the full one is on the device."""
+
+        def __init__(self, chosen: Selection) -> None:
+            self.chosen = chosen
+
+        def onnx_bytes(self) -> bytes:
+            return cut(self.chosen)
+
+        def base(self) -> bytes:
+            return b'{"w": ["<f4", [1], 0]}\n' + b"\0" * 4
+
+        def recipe(self) -> bytes:
+            blobs = remote / "blobs"
+            sent.append({path.name for path in blobs.iterdir()} if blobs.exists() else set())
+            data = self.onnx_bytes()
+            plan = {"sha256": hashlib.sha256(data).hexdigest(), "parts": [len(data)]}
+            return json.dumps(plan).encode() + b"\n" + zlib.compress(data)
+
+    quick = replace(config, samples=10, max_rounds=6)
+    profile = build_profile(Sliced, features, pool(), quick, tmp_path / "profile")
+    assert len(profile.points) >= 8 and profile.input_shape[1] == 3
+    assert hashlib.sha256(Sliced(pool()[0]).base()).hexdigest() in sent[-1]
+    assert not remote.exists()
+
+
 def test_check_tells_what_is_there(config: MeasureConfig, server: Loopback, tmp_path: Path, remote: Path) -> None:
     found = check_device(read_device(config.device))
     assert found["reachable"] and found["details"]["modules"]["onnxruntime"] and "Python" in found["text"]
@@ -259,7 +295,14 @@ def test_a_network_that_cannot_be_opened_is_told_and_tidied(config: MeasureConfi
     assert not remote.exists()
 
 
-def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote: Path) -> None:
+def test_two_measurements_on_a_device_wait_for_each_other(config: MeasureConfig, remote: Path) -> None:
+    lock = Path(f"/tmp/mtnas-measure-{os.getuid()}.lock")  # that of any measurement made there
+    with exclusive(60.0, path=lock), pytest.raises(DeviceMissing, match="another measurement"):
+        environment_here(replace(config, lock_wait_s=0.3))
+    assert not remote.exists()
+
+
+def test_old_python_missing_packages_and_a_full_disk(server: Loopback, tmp_path: Path, remote: Path) -> None:
     old = tmp_path / "old"
     old.write_text(
         f"#!/bin/sh\nshift\nexec {shutil.which('python3')} -c \"import sys; sys.exit('mtnas-python 3.6')\"\n"
@@ -267,7 +310,10 @@ def test_old_python_and_missing_runtime(server: Loopback, tmp_path: Path, remote
     old.chmod(0o755)
     venv.create(tmp_path / "bare", with_pip=False)
     bare = tmp_path / "bare" / "bin" / "python"
-    for python, words in ((old, "too old"), (bare, "numpy is not installed there")):
+    small = tmp_path / "small"
+    small.write_text(f'#!/bin/sh\nulimit -f 8\nexec {sys.executable} "$@"\n')
+    small.chmod(0o755)
+    for python, words in ((old, "too old"), (bare, "numpy is not installed there"), (small, "disk there is full")):
         device = server.device(tmp_path / f"with-{python.name}", remote, python=str(python))
         with pytest.raises(DeviceMissing, match=words):
             measure({"net": anchor_model()}, replace(quick_config(), device=str(device)))

@@ -106,7 +106,7 @@ class Loopback:
     def device(self, folder: Path, remote: Path, name: str = "board", **more: object) -> Path:
         """Describe the device in a folder of its own."""
         folder.mkdir(parents=True, exist_ok=True)
-        data = {"name": name, "reach": "ssh", "runtime": "onnxruntime", "ssh": self.ssh(remote, **more)}
+        data = {"name": name, "reach": "ssh", "limits": ["latency_ms", "size_mb"], "ssh": self.ssh(remote, **more)}
         (folder / "device.yaml").write_text(yaml.safe_dump(data))
         return folder
 

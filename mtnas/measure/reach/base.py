@@ -32,7 +32,7 @@ class Reach(Protocol):
     """One device, held for several jobs: a context manager."""
 
     def run(self, job: Mapping[str, Any], models: Mapping[str, Model]) -> Iterator[Record]:
-        """Run a job; raise `DeviceMissing` when the device cannot, `ModelError` when a network cannot be opened."""
+        """Run a job; raise `DeviceMissing` when the device cannot, be it that a network cannot be opened there."""
         ...
 
     def __enter__(self) -> Reach: ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.tables import lookup
 from mtnas.measure.config import MeasureConfig
@@ -26,3 +29,14 @@ def open_reach(config: MeasureConfig, purpose: str, progress: Progress | None = 
     device = read_device(config.device)
     reach: Reach = lookup(device.reach, REACHES, "reach", where="reach")(device, config, purpose, progress or Silent())
     return reach
+
+
+@contextmanager
+def hold(config: MeasureConfig, progress: Progress | None = None) -> Iterator[None]:
+    """Keep what was sent to a device until the end of this block, although measurements come and go in it."""
+    if read_device(config.device).reach != "ssh":
+        yield
+        return
+    with open_reach(config, "hold", progress) as reach:
+        list(reach.run({"kind": "hold"}, {}))
+        yield

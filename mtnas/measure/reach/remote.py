@@ -107,6 +107,7 @@ def environment_from(found: Record, options: Mapping[str, Any], config: MeasureC
         features=tuple(found["features"]),
         cores=found["cores"],
         governor=found["governor"],
+        affinity=tuple(config.affinity),
     )
 
 

@@ -14,9 +14,10 @@ import platform
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -77,13 +78,17 @@ class SshReach:
                 self._leave(keep=True, finished=False)
 
     def run(self, job: Mapping[str, Any], models: Mapping[str, Model]) -> Iterator[Record]:
-        """The environment, then each network's record as the device finishes it."""
+        """The environment, then each network's record as the device finishes it; without any, only be there."""
+        if not models:
+            enter = {"verb": "enter", "session": self.session, "blobs": []}
+            self._insist(partial(self.connection.ask, enter))
+            return
         package = pack(job, models)
         waiting, deaths, told = dict(package.keys), 0, False
         while True:
             run = uuid.uuid4().hex
             before = self._offset
-            self._begin_again(package, run)
+            self._insist(partial(self._begin, package, run))
             for record in self._follow(run):
                 for ready in self._ready(record, waiting):
                     if not told:
@@ -157,12 +162,12 @@ class SshReach:
             except ConnectionLost as lost:
                 pause = self._pause(lost, last, pause)
 
-    def _begin_again(self, package: Package, run: str) -> None:
-        """Begin, again and again when the connection breaks meanwhile."""
+    def _insist(self, errand: Callable[[], object]) -> None:
+        """Run an errand, again and again when the connection breaks meanwhile."""
         last, pause = time.monotonic(), 0.5
         while True:
             try:
-                self._begin(package, run)
+                errand()
                 return
             except ConnectionLost as lost:
                 pause = self._pause(lost, last, pause)

@@ -23,7 +23,8 @@ def render(results: Results) -> Html:
     text = (
         f"Small chains of equal convolutions, measured in {seconds(stairs.get('seconds'))}. "
         + (f"Widths of this space are multiples of {used}." if used else "")
-        + " Open dots are edges: the next wider network costs clearly more."
+        + " Dots are measured; the line is the least latency of a network at least as wide. "
+        "Open dots are edges: the next wider network costs clearly more."
     )
     return join(
         heading("Width steps of the device"), note(text), div("grid", *plots), folded("Evidence", proof(curves))
@@ -40,23 +41,18 @@ def picture(precision: str, curves: Sequence[Record]) -> Html:
         edges |= marks
         widths, values = list(curve.get("widths") or ()), list(curve.get("ms") or ())
         ms = [value["value"] for value in values]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": name,
-                "x": widths,
-                "y": ms,
-                "error_y": errors(ms, [v["low"] for v in values], [v["high"] for v in values]) | {"color": QUIET},
-                "line": {"color": colour, "width": 1.5},
-                "marker": {
-                    "color": colour,
-                    "size": [10 if width in marks else 5 for width in widths],
-                    "symbol": ["circle-open" if width in marks else "circle" for width in widths],
-                },
-                "hovertemplate": "%{x} channels<br>%{y:.4f} ms<extra>" + name + "</extra>",
-            }
-        )
+        shared = {"type": "scatter", "x": widths, "legendgroup": name}
+        steps = {"mode": "lines", "name": name, "y": least(curve), "hoverinfo": "skip"}
+        traces.append(shared | steps | {"line": {"color": colour, "width": 1.5}})
+        dots = {"mode": "markers", "name": f"{name}, measured", "y": ms, "showlegend": False}
+        marker = {
+            "color": colour,
+            "size": [10 if width in marks else 5 for width in widths],
+            "symbol": ["circle-open" if width in marks else "circle" for width in widths],
+        }
+        bars = errors(ms, [v["low"] for v in values], [v["high"] for v in values]) | {"color": QUIET}
+        hover = {"hovertemplate": "%{x} channels<br>%{y:.4f} ms<extra>" + name + "</extra>"}
+        traces.append(shared | dots | hover | {"marker": marker, "error_y": bars})
     layout = {
         "xaxis": axis("channels"),
         "yaxis": axis("latency (ms)", {"rangemode": "tozero"}),
@@ -66,6 +62,12 @@ def picture(precision: str, curves: Sequence[Record]) -> Html:
     }
     label = f"Latency over channels in {precision}"
     return figure(label, traces, layout, f"{precision}: {_found(curves)}", 340)
+
+
+def least(curve: Record) -> list[float]:
+    """The least latency of a network at least as wide: what a width costs when it may be rounded up."""
+    values = [value["value"] for value in curve.get("ms") or ()]
+    return [min(values[place:]) for place in range(len(values))]
 
 
 def proof(curves: Sequence[Record]) -> Html:
