@@ -158,7 +158,7 @@ def _subject(
     batches = list(evidence.batches or ())
     if batches:
         elastic.calibrate_with(lambda: (image_BCHW for image_BCHW, _ in batches))
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
     importance = ImportanceInput(elastic, FULL, evidence.losses or _no_losses, lambda: batches)
     return _Subject(elastic, Bench(graph, config, progress or Silent()), scorer, importance, bool(batches))
 

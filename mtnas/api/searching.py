@@ -137,15 +137,14 @@ def _smallest_costs(context: RunContext) -> dict[str, Cost]:
 
 
 def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
-    """Groups, blocks and input size must be those that were profiled."""
+    """Groups and input size must be those that were profiled."""
     ours = [(group.name, group.size, group.frozen) for group in elastic.groups]
     theirs = [(group.name, group.size, group.frozen) for group in profile.graph.groups]
     sizes = tuple(elastic.example.shape[1:]), tuple(profile.graph.input_shape[1:])
-    blocks = elastic.skippable, tuple(profile.graph.bypasses)
-    if ours != theirs or sizes[0] != sizes[1] or blocks[0] != blocks[1]:
+    if ours != theirs or sizes[0] != sizes[1]:
         raise JobError(
             f"a profile of this elastic model, input {sizes[0]}",
-            received=f"other channel groups, other blocks, or input {sizes[1]}",
+            received=f"other channel groups, or input {sizes[1]}",
             where="profile",
             cure="profile this model: mtnas.profile(elastic, device=...)",
         )
