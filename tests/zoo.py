@@ -100,6 +100,46 @@ class ResidualNet(nn.Module):
         }
 
 
+class PreactivationBlock(nn.Module):
+    """Norm and activation before each convolution, a channel gate, a bare sum at the end."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(hidden)
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1, bias=False)
+        self.gate = nn.Conv2d(channels, channels, 1)
+        self.drop = nn.Dropout2d(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.hardswish(self.norm1(x)))
+        y = self.conv2(F.hardswish(self.norm2(y)))
+        return x + self.drop(y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True))))
+
+
+class StackedNet(nn.Module):
+    """Stages of several pre-activation blocks in a loop, the first map read by a head of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.fine = nn.ModuleList([PreactivationBlock(16, 24) for _ in range(3)])
+        self.down = nn.Conv2d(16, 32, 3, 2, 1)
+        self.coarse = nn.ModuleList([PreactivationBlock(32, 16) for _ in range(2)])
+        self.edges = nn.Conv2d(16, 1, 1)
+        self.segmentation = nn.Sequential(conv_bn(32, 24), nn.Conv2d(24, 5, 1))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image)
+        for block in self.fine:
+            x = block(x)
+        edges = self.edges(x)
+        x = self.down(x)
+        for block in self.coarse:
+            x = block(x)
+        return {"edges": upsample(edges, image), "segmentation": upsample(self.segmentation(x), image)}
+
+
 # --- depthwise, inverted residuals, squeeze-excite ------------------------------------------------------------------
 
 
@@ -371,6 +411,7 @@ class SharedTowerNet(nn.Module):
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "plain": PlainNet,
     "residual": ResidualNet,
+    "stacked": StackedNet,
     "depthwise": DepthwiseNet,
     "squeeze_excite": SqueezeExciteNet,
     "grouped": GroupedNet,

@@ -19,6 +19,7 @@ def make_elastic(
     round_to: int = 8,
     ignored_layers: Sequence[str | nn.Module] = (),
     rules: SpaceRules | str | Path | None = None,
+    blocks: Sequence[str] = (),
     prove: bool = True,
 ) -> ElasticModel:
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
@@ -33,7 +34,9 @@ def make_elastic(
         round_to: channels of every width are multiples of this; 16 suits most CPUs, 8 is finer.
         ignored_layers: modules, dotted names or globs whose output channels must stay.
         rules: which widths the groups may have: a name in `search_spaces/`, a YAML file, or `SpaceRules`; by default a
-            quarter, a half, three quarters and all.
+            quarter, a half, three quarters and all. With depth in the rules, blocks that only add to their input may
+            be left out as well.
+        blocks: dotted names of the blocks that may be left out; by default all that the rules allow.
         prove: test every group by cutting it (a few forward passes); without, links are believed.
 
     Raises:
@@ -42,7 +45,13 @@ def make_elastic(
     """
     known = rules if rules is None or isinstance(rules, SpaceRules) else read_rules(str(rules))
     elastic = room.make_elastic(
-        model, example_inputs, rules=known, round_to=round_to, ignored_layers=ignored_layers, prove=prove
+        model,
+        example_inputs,
+        rules=known,
+        round_to=round_to,
+        ignored_layers=ignored_layers,
+        blocks=blocks,
+        prove=prove,
     )
     elastic.sort_channels()
     return elastic

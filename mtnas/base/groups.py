@@ -1,8 +1,9 @@
 """Channel groups and selections: which channels must shrink together, and which are kept.
 
 A *unit* of a group is the smallest thing that can be removed: one channel in most networks, one channel of every
-block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group; a
-slimmed width keeps a prefix, a pruned group any subset. Shape letters: U = units of a group, K = positions on one
+block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group (a
+slimmed width keeps a prefix, a pruned group any subset) and may leave out whole blocks (`mtnas.base.blocks`), which
+then return their input. Shape letters: U = units of a group, K = positions on one
 tensor axis that belong to one unit.
 """
 
@@ -17,7 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from mtnas.base.blocks import inside
 from mtnas.base.errors import SpaceError
+from mtnas.base.tables import nearest
+
+#: Key of the skipped blocks in a selection's JSON; no group can have this name.
+_SKIPPED = "/skipped"
 
 
 @dataclass(frozen=True)
@@ -87,51 +93,78 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Selection:
-    """The kept units of every elastic group: frozen, hashable, with a short stable id.
+    """The kept units of every elastic group and the blocks that are left out: frozen, hashable, with a short stable id.
 
     Groups that are not named are kept whole. Build it with `Selection.of`.
     """
 
     kept: tuple[tuple[str, tuple[int, ...]], ...]
+    skipped: tuple[str, ...] = ()
 
     @staticmethod
-    def of(kept: Mapping[str, Iterable[int]]) -> Selection:
+    def of(kept: Mapping[str, Iterable[int]], skipped: Iterable[str] = ()) -> Selection:
         """Sort names and units, so that equal selections are equal values."""
-        return Selection(tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept)))
+        units = tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept))
+        return Selection(units, tuple(sorted(set(skipped))))
 
     @staticmethod
-    def prefix(widths: Mapping[str, int]) -> Selection:
+    def prefix(widths: Mapping[str, int], skipped: Iterable[str] = ()) -> Selection:
         """The first `width` units of each named group."""
-        return Selection.of({name: range(width) for name, width in widths.items()})
+        return Selection.of({name: range(width) for name, width in widths.items()}, skipped)
 
     @property
     def as_dict(self) -> Mapping[str, tuple[int, ...]]:
         return MappingProxyType(dict(self.kept))
 
+    def lacks(self, group: ChannelGroup) -> bool:
+        """Whether the group lies wholly inside skipped blocks, so that nothing of it is left."""
+        return bool(self.skipped and group.members) and all(
+            inside(member.name, self.skipped) for member in group.members
+        )
+
     def widths(self, groups: Sequence[ChannelGroup]) -> dict[str, int]:
-        """Number of kept units of each group, full width where the selection is silent."""
+        """Number of kept units of each group, full width where the selection is silent, 0 in skipped blocks."""
         kept = self.as_dict
-        return {group.name: len(kept[group.name]) if group.name in kept else group.size for group in groups}
+        sizes = {group.name: len(kept[group.name]) if group.name in kept else group.size for group in groups}
+        return sizes | {group.name: 0 for group in groups if self.lacks(group)}
 
     def compact(self, groups: Sequence[ChannelGroup]) -> Selection:
-        """Without the groups that are kept whole: one value per distinct network."""
+        """Without the groups that are kept whole or lie in skipped blocks: one value per distinct network."""
         size = {group.name: group.size for group in groups}
-        return Selection(tuple((name, units) for name, units in self.kept if len(units) != size.get(name)))
+        gone = {group.name for group in groups if self.lacks(group)}
+        kept = tuple((name, units) for name, units in self.kept if len(units) != size.get(name) and name not in gone)
+        return Selection(kept, self.skipped)
 
     @property
     def id(self) -> str:
-        text = json.dumps([[name, list(units)] for name, units in self.kept], separators=(",", ":"))
+        kept: list[Any] = [[name, list(units)] for name, units in self.kept]
+        text = json.dumps([kept, list(self.skipped)] if self.skipped else kept, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_json(self) -> dict[str, list[int]]:
-        return {name: list(units) for name, units in self.kept}
+    def to_json(self) -> dict[str, list[int] | list[str]]:
+        """Group -> kept units; the names of skipped blocks, if there are any, under `/skipped`."""
+        kept: dict[str, list[int] | list[str]] = {name: list(units) for name, units in self.kept}
+        return {**kept, _SKIPPED: list(self.skipped)} if self.skipped else kept
 
     @staticmethod
-    def from_json(data: Mapping[str, Sequence[int]]) -> Selection:
-        return Selection.of(data)
+    def from_json(data: Mapping[str, Sequence[Any]]) -> Selection:
+        return Selection.of({name: units for name, units in data.items() if name != _SKIPPED}, data.get(_SKIPPED, ()))
 
-    def check(self, groups: Sequence[ChannelGroup]) -> None:
-        """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit."""
+    def check(self, groups: Sequence[ChannelGroup], blocks: Sequence[str] = ()) -> None:
+        """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit.
+
+        Args:
+            groups: the model's groups.
+            blocks: names of the blocks that may be left out.
+        """
+        for name in self.skipped:
+            if name not in blocks:
+                raise SpaceError(
+                    "a block that may be left out",
+                    received=repr(name),
+                    where="selection",
+                    cure=nearest(name, blocks) if blocks else "make the model elastic with a space that has depth",
+                )
         known = {group.name: group for group in groups}
         for name, units in self.kept:
             group = known.get(name)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mtnas.base.blocks import inside
 from mtnas.elastic.slicing import Plan, Slicer
 
 
 def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the network that holds only what the plan keeps.
+    """A copy of the network that holds only what the plan keeps; skipped blocks become `nn.Identity`.
 
     Args:
         network: the full network, which stays as it is.
@@ -21,9 +22,13 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
         statistics: batch-norm buffers of the selected network; stored ones are sliced where it is silent.
     """
     small = copy.deepcopy(network)
+    for block in plan.skipped:
+        small.set_submodule(block, nn.Identity())
     layers = dict(small.named_modules())
     shared: dict[int, nn.Parameter] = {}
     for name, (store, key) in slicer.stores.items():
+        if inside(name, plan.skipped):
+            continue
         layer = layers[name.rpartition(".")[0]]
         if name in statistics:
             layer._buffers[key] = statistics[name].detach().to(store[key]).clone()
@@ -35,7 +40,8 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
         elif name in plan.cuts:
             layer._buffers[key] = _kept(name, slicer, plan, store[key])
     for layer_name, values in plan.attributes.items():
-        layers[layer_name].__dict__.update(values)
+        if not inside(layer_name, plan.skipped):
+            layers[layer_name].__dict__.update(values)
     return small.eval()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
+from mtnas.base.blocks import Block
 from mtnas.base.errors import ModelError
 from mtnas.base.groups import ChannelGroup, Member
 from mtnas.base.tables import nearest
@@ -40,11 +41,13 @@ class Structure:
         groups: all channel groups, in the order of the layers.
         parameter_owners: tasks that each parameter reaches.
         bare_norms: norms without tensors.
+        blocks: blocks that may be left out, and those that look like it but may not.
     """
 
     groups: tuple[ChannelGroup, ...]
     parameter_owners: Mapping[str, tuple[str, ...]]
     bare_norms: tuple[BareNorm, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
 
 def find_groups(

@@ -1,4 +1,4 @@
-"""`ElasticModel`: one full-size network that runs and extracts any selection of its channels.
+"""`ElasticModel`: one full-size network that runs and extracts any selection of its channels and blocks.
 
 It holds no current arch: every call says which selection it wants. Methods are not safe to call from several threads
 at once, since a running selection borrows the network's tensors.
@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtnas.base.blocks import Block, inside, skippable_names
 from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic import sort
+from mtnas.elastic.blocks import depth_choices, find_blocks, skipped_at
 from mtnas.elastic.contract import check_example, try_model
 from mtnas.elastic.extract import extract
 from mtnas.elastic.groups import Structure, find_groups, ignored_names
@@ -49,9 +51,12 @@ def make_elastic(
     rules: SpaceRules | None = None,
     round_to: int = 8,
     ignored_layers: Sequence[str | nn.Module] = (),
+    blocks: Sequence[str] = (),
     prove: bool = True,
 ) -> ElasticModel:
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
+
+    Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well.
 
     The model is copied; the caller's stays as it is.
 
@@ -61,6 +66,7 @@ def make_elastic(
         rules: which widths the groups may have; by default a quarter, a half, three quarters and all.
         round_to: channels of every width are multiples of this.
         ignored_layers: modules, dotted names or globs whose output channels must stay.
+        blocks: dotted names of the blocks that may be left out; by default all that add to their input.
         prove: test every group by cutting it (a few forward passes); without, links are believed.
     """
     check_example(example_inputs)
@@ -72,7 +78,10 @@ def make_elastic(
     structure = find_groups(traced, example, owners, ignored)
     if prove:
         structure = prove_groups(traced.requires_grad_(False), structure, example)
-    if not any(group.elastic for group in structure.groups):
+    rules = rules or SpaceRules()
+    if rules.depth or blocks:
+        structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
+    if not any(group.elastic for group in structure.groups) and not skippable_names(structure.blocks):
         frozen = "; ".join(f"{group.name}: {group.frozen}" for group in structure.groups[:6])
         raise ModelError(
             "at least one group of channels that may shrink",
@@ -80,7 +89,7 @@ def make_elastic(
             where="make_elastic",
             cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
         )
-    space = space_of(structure.groups, rules or SpaceRules(), round_to)
+    space = Space((*space_of(structure.groups, rules, round_to).choices, *depth_choices(structure.blocks)))
     return ElasticModel(network, structure, space, example)
 
 
@@ -89,14 +98,15 @@ class ElasticModel:
 
     Args:
         model: the full network, in evaluation mode.
-        structure: its channel groups, frozen ones included, and the owners of its parameters.
-        space: the widths to choose from.
+        structure: its channel groups and blocks, frozen and refused ones included, and the owners of its parameters.
+        space: the widths and depths to choose from.
         example: an image batch.
     """
 
     def __init__(self, model: nn.Module, structure: Structure, space: Space, example: Tensor) -> None:
         self.model = model
         self.groups: tuple[ChannelGroup, ...] = structure.groups
+        self.blocks: tuple[Block, ...] = structure.blocks
         self.parameter_owners = dict(structure.parameter_owners)
         self.space = space
         self.example = example
@@ -114,11 +124,17 @@ class ElasticModel:
     # --- running ------------------------------------------------------------------------------------------------
 
     def selection(self, arch: Arch | HasArch) -> Selection:
-        """The prefix widths of an arch, or of what carries one, without groups that are whole."""
+        """The prefix widths and depths of an arch, or of what carries one, without groups that are whole."""
         arch = arch if isinstance(arch, Arch) else arch.arch
         self.space.check(arch)
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
-        return Selection.prefix(widths).compact(self.groups)
+        depths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "depth"}
+        return Selection.prefix(widths, skipped_at(self.blocks, depths)).compact(self.groups)
+
+    @property
+    def skippable(self) -> tuple[str, ...]:
+        """Names of the blocks that may be left out."""
+        return skippable_names(self.blocks)
 
     def run(
         self,
@@ -132,7 +148,7 @@ class ElasticModel:
 
         Args:
             image_BCHW: the images.
-            selection: kept units; `None` is the full network.
+            selection: kept units and skipped blocks; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
         """
@@ -195,10 +211,11 @@ class ElasticModel:
         return self._stored_hold or not self._norms
 
     def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
-        """The stored statistics of all norms, cut to a selection."""
+        """The stored statistics of all norms that a selection has, cut to it."""
         plan = self._slicer.plan(selection)
+        norms = [norm for norm in self._norms if not inside(norm, selection.skipped)]
         found = {}
-        for name in (f"{norm}.{key}" for norm in self._norms for key in ("running_mean", "running_var")):
+        for name in (f"{norm}.{key}" for norm in norms for key in ("running_mean", "running_var")):
             store, key = self._slicer.stores[name]
             found[name] = self._slicer.cut(name, plan, store[key])
         return found
@@ -289,11 +306,11 @@ class ElasticModel:
         self.weights_changed()
 
     def summary(self) -> Summary:
-        """Groups, owners, what is frozen and why, and the largest possible gain."""
+        """Groups, blocks, owners, what is frozen or refused and why, and the largest possible gain."""
         smallest = self._slicer.plan(self.selection(self.space.smallest))
         sizes = (self.model, extract(self.model, self._slicer, smallest, {}))
         device = next(self.model.parameters()).device
-        return summarise(self.groups, self.space, self.example.to(device), sizes)
+        return summarise((self.groups, self.blocks), self.space, self.example.to(device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:

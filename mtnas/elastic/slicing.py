@@ -2,7 +2,8 @@
 
 Prefixes are views (`narrow`), so gradients reach the full parameters and are exactly zero outside; other subsets are
 gathered (`index_select`), which has the same gradients. Layers whose attributes depend on width (`groups` of a
-depthwise convolution) have them patched for the time of the call. Shape letters: U = units of a group.
+depthwise convolution) have them patched for the time of the call, and skipped blocks a forward that returns its input.
+Shape letters: U = units of a group.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtnas.base.blocks import skippable_names
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic.groups import Structure
 from mtnas.elastic.layers import attributes
@@ -40,10 +42,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a selection changes the network: cuts by tensor name, attributes by layer name."""
+    """How a selection changes the network: cuts by tensor name, attributes by layer name, blocks that are skipped."""
 
     cuts: Mapping[str, tuple[Cut, ...]]
     attributes: Mapping[str, Mapping[str, Any]]
+    skipped: tuple[str, ...] = ()
 
 
 Store = dict[str, Any]
@@ -55,6 +58,7 @@ class Slicer:
 
     def __init__(self, network: nn.Module, structure: Structure) -> None:
         self.groups = {group.name: group for group in structure.groups}
+        self.blocks = skippable_names(structure.blocks)
         self.bare_norms = structure.bare_norms
         self.layers = dict(network.named_modules())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(network).items()}
@@ -82,12 +86,13 @@ class Slicer:
         return plan
 
     def _make_plan(self, selection: Selection) -> Plan:
-        selection.check(tuple(self.groups.values()))
+        selection.check(tuple(self.groups.values()), self.blocks)
         cuts: dict[str, list[Cut]] = {}
         for (name, axis), kept in self._kept(selection).items():
             prefix = kept.size == 0 or kept[-1] == kept.size - 1
             cuts.setdefault(name, []).append(Cut(axis, kept.size, None if prefix else torch.from_numpy(kept)))
-        return Plan({name: tuple(found) for name, found in cuts.items()}, self._attributes(cuts, selection))
+        by_name = {name: tuple(found) for name, found in cuts.items()}
+        return Plan(by_name, self._attributes(cuts, selection), selection.skipped)
 
     def _kept(self, selection: Selection) -> dict[tuple[str, int], np.ndarray]:
         """(tensor, axis) -> kept positions, ascending; positions of no group always stay."""
@@ -150,6 +155,8 @@ class Slicer:
             for layer, values in plan.attributes.items():
                 for key, value in values.items():
                     put(self.layers[layer].__dict__, key, value)
+            for name in plan.skipped:
+                put(self.layers[name].__dict__, "forward", _unchanged)
             for store, key, value in patches:
                 put(store, key, value)
             yield
@@ -162,6 +169,11 @@ class Slicer:
 
 
 _ABSENT = object()
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    """The forward of a skipped block."""
+    return x
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from mtnas.base.blocks import Block
 from mtnas.base.groups import ChannelGroup
 from mtnas.elastic.widths import channels_per_unit
 from mtnas.space.space import Space
 
 Sizes = tuple[nn.Module, nn.Module]
+Parts = tuple[Sequence[ChannelGroup], Sequence[Block]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Summary:
     """The elastic model in numbers; `str()` is a table."""
 
     groups: tuple[GroupRow, ...]
+    blocks: tuple[Block, ...]
     tasks: tuple[str, ...]
     input_shape: tuple[int, ...]
     largest: Cost
@@ -80,6 +83,7 @@ class Summary:
                 }
                 for row in self.groups
             ],
+            "blocks": [asdict(block) for block in self.blocks],
             "largest": {"params": self.largest.params, "macs": self.largest.macs},
             "smallest": {"params": self.smallest.params, "macs": self.smallest.macs},
             "log10_archs": self.log10_archs,
@@ -95,6 +99,8 @@ class Summary:
                 "",
                 *_table([("frozen", "channels", "why"), *((r.name, str(r.channels), r.frozen) for r in frozen)]),
             ]
+        if self.blocks:
+            lines += ["", *_table([("block", "tasks", "depth choice"), *(self._block_cells(b) for b in self.blocks)])]
         lines += ["", *_table([("", "parameters", "MACs"), *self._costs()])]
         return "\n".join(lines)
 
@@ -102,6 +108,9 @@ class Summary:
         widths = " ".join(str(width) for width in row.widths) or "any (one step)"
         owners = f"all {len(self.tasks)}" if row.owners == self.tasks and len(self.tasks) > 1 else ", ".join(row.owners)
         return row.name, str(row.channels), widths, owners
+
+    def _block_cells(self, block: Block) -> tuple[str, ...]:
+        return block.name, str(len(block.owners)), block.stage or f"stays: {block.refused}"
 
     def _costs(self) -> Iterator[tuple[str, ...]]:
         yield "largest", f"{self.largest.params:,}", f"{self.largest.macs:,}"
@@ -156,17 +165,17 @@ def cost(network: nn.Module, example_BCHW: Tensor) -> Cost:
     return Cost(sum(parameter.numel() for parameter in network.parameters()), counter.macs)
 
 
-def summarise(elastic_groups: Sequence[ChannelGroup], space: Space, example_BCHW: Tensor, sizes: Sizes) -> Summary:
+def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) -> Summary:
     """Build the summary.
 
     Args:
-        elastic_groups: all groups, frozen ones included.
-        space: the widths.
+        parts: all groups, frozen ones included, and all blocks, refused ones included.
+        space: the widths and depths.
         example_BCHW: an image batch.
         sizes: the largest and the smallest network, as plain modules.
     """
-    rows = []
-    for group in elastic_groups:
+    rows, (groups, blocks) = [], parts
+    for group in groups:
         per_unit = channels_per_unit(group)
         choice = space.by_name.get(group.name)
         widths = tuple(int(option) * per_unit for option in choice.options) if choice else ()
@@ -174,4 +183,4 @@ def summarise(elastic_groups: Sequence[ChannelGroup], space: Space, example_BCHW
     largest, smallest = (cost(network, example_BCHW) for network in sizes)
     with torch.no_grad():
         tasks = tuple(sizes[0](example_BCHW))
-    return Summary(tuple(rows), tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size)
+    return Summary(tuple(rows), tuple(blocks), tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size)

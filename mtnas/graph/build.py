@@ -21,8 +21,9 @@ from mtnas.base.groups import ChannelGroup
 from mtnas.base.optional import require
 from mtnas.graph.elastic_graph import ElasticGraph, StateNames
 from mtnas.graph.labels import BATCH
+from mtnas.graph.marks import mark, take_marks
 from mtnas.graph.network import IMAGE
-from mtnas.graph.prove import prove
+from mtnas.graph.prove import prove, prove_blocks
 from mtnas.graph.sanitise import inline_constants
 
 if TYPE_CHECKING:
@@ -32,18 +33,24 @@ IR_VERSION = 10
 
 
 def build_elastic_graph(
-    model: nn.Module, example_BCHW: Tensor, groups: Sequence[ChannelGroup], *, opset: int = 20
+    model: nn.Module,
+    example_BCHW: Tensor,
+    groups: Sequence[ChannelGroup],
+    *,
+    blocks: Sequence[str] = (),
+    opset: int = 20,
 ) -> ElasticGraph:
-    """Export the largest network and follow its channel groups.
+    """Export the largest network, follow its channel groups and find its blocks.
 
     Args:
         model: `image (B,C,H,W) -> dict[task, Tensor]`; it is copied, not changed.
         example_BCHW: one image or more, of the size the network will run at.
         groups: from `make_elastic`.
+        blocks: names of the blocks that may be left out, from `make_elastic`.
         opset: 20 or 21.
 
     Raises:
-        ModelError: the model cannot be exported, or its groups cannot be followed through the graph.
+        ModelError: the model cannot be exported, or its groups and blocks cannot be followed through the graph.
     """
     import torch
 
@@ -52,9 +59,13 @@ def build_elastic_graph(
     with torch.no_grad():
         expected = plain(image)
     check_outputs(expected)
-    proto = export(plain, image, tuple(expected), opset)
-    graph = ElasticGraph(proto, groups, state_names(plain, proto))
+    marked = copy.deepcopy(plain)
+    mark(marked, blocks)
+    proto = export(marked, image, tuple(expected), opset)
+    bypasses = take_marks(proto, blocks)
+    graph = ElasticGraph(proto, groups, state_names(plain, proto), bypasses)
     prove(graph, image.numpy(), {name: tensor.numpy() for name, tensor in expected.items()})
+    prove_blocks(graph, plain, image)
     return graph
 
 

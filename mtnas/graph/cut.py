@@ -112,9 +112,9 @@ def check_statistics(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], g
             )
 
 
-def statistics_kind(plan: Plan, arrays: State, replaced: State) -> str:
+def statistics_kind(plan: Plan, selection: Selection, arrays: State, replaced: State) -> str:
     """`selection` when every batch-norm's statistics were given at this selection's sizes, or nothing was cut."""
-    if all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
+    if not selection.skipped and all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
         return "selection"
     running = [name for name in plan.weights if name.endswith(STATISTICS)]
     own = all(name in replaced and replaced[name].shape == arrays[name].shape for name in running)
@@ -153,7 +153,7 @@ def cut_model(
     keep = kept_positions_of(plan, mask)
     check_statistics(plan, keep, sources.statistics or {})
     arrays = sliced_weights(plan, keep, replaced)
-    kind = statistics_kind(plan, arrays, replaced)
+    kind = statistics_kind(plan, selection, arrays, replaced)
     for item in plan.derived:
         arrays[item.name] = item.compute({**constants, **arrays})
     for fold in variant.folds:

@@ -1,7 +1,8 @@
-"""The elastic graph: one ONNX file and its groups; any selection's network, cost and latency features come from it."""
+"""The elastic graph: one ONNX file, its groups and blocks; any selection's network, cost and features come from it."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import onnx
 from mtnas.base.errors import CheckpointError
 from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
 from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.graph.bypass import Bypass, Bypasses, without_blocks
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
@@ -22,6 +24,7 @@ from mtnas.graph.plan import Plan, make_plan
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
+_DEPTHS_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,27 @@ class ElasticGraph:
         model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes.
         groups: the channel groups; members that the graph does not hold (such as counters) are ignored.
         names: how the torch model names its numbers.
+        bypasses: the blocks that may be left out, by name.
+        weights: initializers that are not in the model itself.
     """
 
-    def __init__(self, model: onnx.ModelProto, groups: Sequence[ChannelGroup], names: StateNames) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        groups: Sequence[ChannelGroup],
+        names: StateNames,
+        bypasses: Bypasses | None = None,
+        weights: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self.groups = tuple(groups)
         self.names = names
+        self.bypasses: Bypasses = dict(bypasses or {})
         self.outputs = tuple(output.name for output in model.graph.output)
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
-        self._skeleton, self._weights = split_weights(model, (*names.known, *names.parameters))
+        self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
+        self._weights = {**held, **(weights or {})}
+        self._shallower: OrderedDict[tuple[str, ...], ElasticGraph] = OrderedDict()
         self._sized: dict[tuple[int, int], ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
@@ -76,7 +91,8 @@ class ElasticGraph:
             )
         groups = [ChannelGroup.from_json(group) for group in data["groups"]]
         names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
-        return ElasticGraph(onnx.load_model(str(path)), groups, names)
+        bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -91,6 +107,7 @@ class ElasticGraph:
             "state_names": list(self.names.known),
             "aliases": dict(self.names.aliases),
             "groups": [group.to_json() for group in self.groups],
+            "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
         }
         write_json(folder / PLAN_FILE, record)
 
@@ -101,6 +118,20 @@ class ElasticGraph:
         model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in self._weights.items())
         set_batch(model, "batch")
         return model
+
+    def without(self, skipped: tuple[str, ...]) -> ElasticGraph:
+        """The elastic graph of the network without these blocks; the last ones asked for are kept."""
+        if not skipped:
+            return self
+        found = self._shallower.get(skipped)
+        if found is None:
+            skeleton, read = without_blocks(self._skeleton, self.bypasses, skipped)
+            weights = {name: array for name, array in self._weights.items() if name in read}
+            found = self._shallower[skipped] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
+            if len(self._shallower) > _DEPTHS_KEPT:
+                self._shallower.popitem(last=False)
+        self._shallower.move_to_end(skipped)
+        return found
 
     def cut(
         self,
@@ -119,7 +150,7 @@ class ElasticGraph:
         `mtnas.statistics` is `selection` or `full`.
 
         Args:
-            selection: the kept units.
+            selection: the kept units and skipped blocks.
             state: weights that replace the file's own; full-size or already sliced.
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
@@ -130,9 +161,14 @@ class ElasticGraph:
             return self.at_input_size(input_size).cut(
                 selection, state=state, statistics=statistics, fold_bn=fold_bn, dynamic_batch=dynamic_batch
             )
-        selection.check(self.groups)
+        plan = self._at(selection).plan
         sources = Sources(state, statistics, self._known, self.names.aliases)
-        return cut_model(self._plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
+        return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
+
+    def _at(self, selection: Selection) -> ElasticGraph:
+        """The graph at a selection's depth; raises `SpaceError` when the selection does not fit."""
+        selection.check(self.groups, tuple(self.bypasses))
+        return self.without(selection.skipped)
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
         """The same network and groups for images of another height and width, worked out once per size.
@@ -145,7 +181,7 @@ class ElasticGraph:
             return self
         if (height, width) not in self._sized:
             model = at_input_size(self.full_model(), (height, width))
-            self._sized[height, width] = ElasticGraph(model, self.groups, self.names)
+            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses)
         return self._sized[height, width]
 
     @cached_property
@@ -154,17 +190,22 @@ class ElasticGraph:
 
     def counts(self, selection: Selection) -> Counts:
         """Exact costs of one selection's network; nothing is built."""
-        selection.check(self.groups)
-        return self._counter.counts(selection)
+        return self._at(selection)._counter.counts(selection)
 
     def features(self, selection: Selection) -> np.ndarray:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
-        selection.check(self.groups)
-        return self._features.values(selection)
+        graph = self._at(selection)
+        values = graph._features.values(selection)
+        if not self.bypasses:
+            return values
+        found = dict(zip(graph._features.names, values, strict=True))
+        return np.array([found.get(name, 0.0) for name in self.feature_names])
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        return self._features.names
+        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew."""
+        depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
+        return tuple(dict.fromkeys(name for skipped in depths for name in self.without(skipped)._features.names))
 
     @cached_property
     def _counter(self) -> Counter:

@@ -1,4 +1,6 @@
-"""Proof of a new elastic graph: the largest network computes what torch computes, and a few random cuts run."""
+"""Proof of a new elastic graph: the largest network computes what torch computes, and so does it without each block;
+a few random cuts run.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ from mtnas.base.optional import require
 from mtnas.base.seeds import generator
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from mtnas.graph.elastic_graph import ElasticGraph
 
 TOLERANCE = 1e-3
@@ -37,13 +41,13 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection:
-    """Every elastic group keeps a random number of random units."""
+    """Every elastic group keeps a random number of random units; blocks are left out half of the time."""
     kept = {}
     for group in graph.groups:
         if group.elastic:
             width = int(rng.integers(1, group.size + 1))
             kept[group.name] = rng.choice(group.size, width, replace=False).tolist()
-    return Selection.of(kept)
+    return Selection.of(kept, [name for name in graph.bypasses if rng.random() < 0.5])
 
 
 def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np.ndarray]) -> None:
@@ -65,3 +69,36 @@ def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np
         for name, array in expected.items():
             if outputs[name].shape[1:] != array.shape[1:]:
                 raise ModelError(f"shape {array.shape[1:]} of output {name!r}", received=str(outputs[name].shape[1:]))
+
+
+def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> None:
+    """Raise `ModelError` unless the graph without a block computes what torch computes when the block is skipped.
+
+    Args:
+        graph: the elastic graph.
+        model: the network it was made from.
+        image_BCHW: gives the shape of the images, which are random.
+    """
+    import torch
+
+    image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
+    for name in graph.bypasses:
+        block = model.get_submodule(name)
+        block.__dict__["forward"] = lambda x: x
+        try:
+            with torch.no_grad():
+                expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
+        finally:
+            del block.__dict__["forward"]
+        found = run_model(graph.cut(Selection.of({}, [name]), fold_bn=False), image_BCHW.numpy())
+        errors = {
+            task: relative_error(found[task], array) if found[task].shape == array.shape else np.inf
+            for task, array in expected.items()
+        }
+        if not max(errors.values()) <= TOLERANCE:
+            raise ModelError(
+                f"the graph without block {name!r} as in torch",
+                received=f"relative error {max(errors.values()):.1e}",
+                where="elastic graph",
+                cure="name the blocks that may be left out with blocks=, without this one",
+            )

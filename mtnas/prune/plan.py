@@ -100,7 +100,7 @@ class _Plan:
         kept = start.as_dict
         self.groups = tuple(groups)
         self.start, self.tools, self.config, self.journal = start.compact(groups), tools, config, journal
-        self.kept = {g.name: kept.get(g.name, tuple(range(g.size))) for g in groups if g.elastic}
+        self.kept = {g.name: kept.get(g.name, tuple(range(g.size))) for g in groups if g.elastic and not start.lacks(g)}
         self.size = dict.fromkeys(self.kept, config.step)
         self.blocked: dict[str, str] = {}
         self.steps: list[PruneStep] = []
@@ -110,7 +110,7 @@ class _Plan:
 
     @property
     def selection(self) -> Selection:
-        return Selection.of(self.kept).compact(self.groups)
+        return Selection.of(self.kept, self.start.skipped).compact(self.groups)
 
     @property
     def reached(self) -> bool:
@@ -161,7 +161,8 @@ class _Plan:
         return self._importance
 
     def _without(self, name: str, removed: tuple[int, ...]) -> Selection:
-        return Selection.of({**self.kept, name: set(self.kept[name]) - set(removed)}).compact(self.groups)
+        kept = {**self.kept, name: set(self.kept[name]) - set(removed)}
+        return Selection.of(kept, self.start.skipped).compact(self.groups)
 
     # --- judging ------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,8 @@ def hover(results: Results, row: Record, tasks: Sequence[str]) -> str:
         lines.append(plain(f"{task}: {metric_words(metric).label} {score(value, metric)}"))
     broken = [name for name, gap in (row.get("violations") or {}).items() if gap and gap > 0]
     lines += [plain(f"breaks {', '.join(map(cost_words, broken))}")] if broken else []
+    skipped = row.get("skipped") or ()
+    lines += [plain(f"left out: {', '.join(skipped)}")] if skipped else []
     return "<br>".join([*lines, *_widths(row, results)])
 
 

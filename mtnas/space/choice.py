@@ -17,7 +17,7 @@ class Choice:
     """One decision.
 
     Args:
-        name: unique in its space; a width choice has the name of its channel group.
+        name: unique in its space; a width choice has the name of its channel group, a depth choice that of its stage.
         options: at least one, without duplicates; cheapest first, the last one is the unpruned network's.
         kind: a row of `KINDS`.
         owners: the tasks that the decision touches; several = shared encoder.
@@ -35,8 +35,10 @@ class Choice:
             )
         if self.kind not in KINDS:
             raise SpaceError(f"a kind out of {KINDS}", received=self.kind, where=f"choice {self.name}")
-        if self.kind == "width" and list(self.options) != sorted(self.options, key=float):
-            raise SpaceError("widths in ascending order", received=str(self.options), where=f"choice {self.name}")
+        if self.kind in ("width", "depth") and list(self.options) != sorted(self.options, key=float):
+            raise SpaceError(
+                f"{self.kind}s in ascending order", received=str(self.options), where=f"choice {self.name}"
+            )
 
     def index(self, option: Option) -> int:
         if option not in self.options:

@@ -10,10 +10,10 @@ from mtnas.base.errors import JobError
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceConfig:
-    """Which widths the network may take."""
+    """Which widths, and with a space such as `depth` which depths, the network may take."""
 
     rules: str = "default"
-    """A shipped search space (`default`, `fine`, `coarse`, ...) or a path to a YAML file."""
+    """A shipped search space (`default`, `fine`, `depth`, ...) or a path to a YAML file."""
     round_to: int | Literal["device", "probe"] = "device"
     """Widths are multiples of this; a `round_to` in the rules goes before it. `device`: the step that the device's
     description states. `probe`: the step that a short measurement finds, for every precision that may be delivered."""

@@ -1,5 +1,7 @@
 """Rules that turn a model's channel groups into width choices: which fractions, on which steps, never below what.
 
+They also say whether blocks that can be left out become depth choices.
+
 A rule file lies in `search_spaces/` or anywhere else; its grammar is told in `search_spaces/README.md`.
 """
 
@@ -36,7 +38,7 @@ class Override:
 
 @dataclass(frozen=True)
 class SpaceRules:
-    """How wide a group may be.
+    """How wide a group may be, and whether blocks may be left out.
 
     Args:
         shared: fractions of the full width for groups that reach several tasks.
@@ -44,6 +46,7 @@ class SpaceRules:
         overrides: fractions for groups by name; the first match wins.
         min_channels: no option is narrower, unless the group itself is.
         round_to: options are multiples of this; `None` leaves the step to the caller (the device's step).
+        depth: whether the blocks of a stage may be left out, from its end.
         description: one line for people.
     """
 
@@ -52,6 +55,7 @@ class SpaceRules:
     overrides: tuple[Override, ...] = ()
     min_channels: int = 8
     round_to: int | None = None
+    depth: bool = False
     description: str = ""
 
     def ratios(self, group_name: str, owners: int) -> tuple[float, ...]:
@@ -142,6 +146,7 @@ def parse_rules(raw: object, where: str) -> SpaceRules:
         overrides=_overrides(data.get("overrides", ()), f"{where}: overrides"),
         min_channels=_positive(data.get("min_channels", defaults.min_channels), f"{where}: min_channels"),
         round_to=None if step is None else _positive(step, f"{where}: round_to"),
+        depth=_flag(data.get("depth", defaults.depth), f"{where}: depth"),
         description=str(data.get("description", "")),
     )
 
@@ -184,4 +189,10 @@ def _ratios(raw: object, where: str) -> tuple[float, ...]:
 def _positive(raw: object, where: str) -> int:
     if not isinstance(raw, int) or isinstance(raw, bool) or raw < 1:
         raise SpaceError("a whole number of at least 1", received=repr(raw), where=where)
+    return raw
+
+
+def _flag(raw: object, where: str) -> bool:
+    if not isinstance(raw, bool):
+        raise SpaceError("true or false", received=repr(raw)[:80], where=where)
     return raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
     graph.save(folder / "graph")
     context.graph = graph
     smallest = elastic.selection(elastic.space.smallest)
     result = {
         "schema": "space-stage/1",
         "groups": group_rows(context),
+        "blocks": [asdict(block) for block in elastic.blocks],
         "width_step": {"step": context.width_step, "asked": context.job.space.round_to},
         "log10_size": elastic.space.log10_size,
         "space": elastic.space.to_json(),

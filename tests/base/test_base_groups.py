@@ -59,3 +59,42 @@ def test_json_round_trip() -> None:
     assert ChannelGroup.from_json(group.to_json()) == group
     selection = Selection.of({"g": np.array([1])})
     assert Selection.from_json(selection.to_json()) == selection
+
+
+# --- blocks that are left out -----------------------------------------------------------------------------------------
+
+
+def test_a_selection_without_skips_is_what_it_was() -> None:
+    """Ids and files from before depth still hold."""
+    selection = Selection.of({"a": [0, 2]})
+    assert selection.to_json() == {"a": [0, 2]} and selection.skipped == ()
+    assert selection.id == "5a674a969dd4"
+
+
+def test_skips_are_part_of_the_value() -> None:
+    plain, deep = Selection.of({"a": [0]}), Selection.of({"a": [0]}, ["y", "x", "x"])
+    assert deep.skipped == ("x", "y") and deep != plain and deep.id != plain.id
+    assert deep.id != Selection.of({"a": [0]}, ["x"]).id
+    assert Selection.from_json(deep.to_json()) == deep
+    assert Selection.prefix({"a": 1}, ("y", "x")) == deep
+
+
+def test_groups_inside_skipped_blocks_are_dropped() -> None:
+    inner = plain("b.0.conv", 3, ("b.0.conv.weight", 0, 0), ("b.0.last.weight", 1, 0))
+    through = plain("stem", 3, ("stem.weight", 0, 0), ("b.0.last.weight", 0, 0))
+    other = plain("b.01", 3, ("b.01.weight", 0, 0))
+    groups, kept = [inner, through, other], {"b.0.conv": [0], "stem": [1], "b.01": [2]}
+    selection = Selection.of(kept, ["b.0"])
+    assert [selection.lacks(group) for group in groups] == [True, False, False]
+    assert selection.compact(groups) == Selection.of({"stem": [1], "b.01": [2]}, ["b.0"])
+    assert selection.widths(groups) == {"b.0.conv": 0, "stem": 1, "b.01": 1}
+    assert not any(Selection.of(kept).lacks(group) for group in groups)
+
+
+def test_only_known_blocks_may_be_left_out() -> None:
+    selection = Selection.of({}, ["b.1"])
+    selection.check([], ["b.0", "b.1"])
+    with pytest.raises(SpaceError, match=r"did you mean 'b\.0'"):
+        selection.check([], ["b.0"])
+    with pytest.raises(SpaceError, match="a space that has depth"):
+        selection.check([])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtnas.base.errors import CheckpointError, JobError
-from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.groups import ChannelGroup, Member, Selection
 from mtnas.prune.config import PruneConfig
 from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
 
@@ -159,6 +159,15 @@ def test_a_plan_starts_from_what_the_start_keeps(tmp_path: Path) -> None:
     plan = Bench({"a": 1.0, "b": 1.0, "c": 1.0}).plan(tmp_path, replace(CONFIG, target="1%"), start)
     assert plan.selection.as_dict["a"] == (9, 11, 13, 15)
     assert [step.group for step in plan.steps] == ["a"]
+
+
+def test_skipped_blocks_stay_out_and_their_groups_are_not_tried(tmp_path: Path) -> None:
+    inner = Member("block.conv.weight", 0, tuple((unit,) for unit in range(16)), "out")
+    groups = (group("a"), ChannelGroup("block.conv", 16, (inner,), ("depth",)))
+    start = Selection.of({}, ["block"])
+    plan = Bench({"a": 1.0, "block.conv": 9.0}, groups=groups).plan(tmp_path, replace(CONFIG, target="1%"), start)
+    assert plan.selection == Selection.of({"a": range(12, 16)}, ["block"])
+    assert {step.group for step in plan.steps} == {"a"}
 
 
 def test_floors_hold_their_group(tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ def test_json_round_trip() -> None:
     assert SpaceRules.from_json(rules.to_json()) == rules
 
 
+def test_depth_is_off_until_asked_for(tmp_path: Path) -> None:
+    assert not SpaceRules().depth and not read_rules("default").depth and read_rules("depth").depth
+    path = tmp_path / "deep.yaml"
+    path.write_text("depth: true\n", encoding="utf-8")
+    assert read_rules(path) == SpaceRules(depth=True) == SpaceRules.from_json(SpaceRules(depth=True).to_json())
+
+
 def test_reading_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("decoder: [1, 0.5]\noverrides:\n  - {groups: 'stem*', ratios: [1.0]}\n", encoding="utf-8")
@@ -93,6 +100,7 @@ def test_reading_a_file_of_ones_own(tmp_path: Path) -> None:
         ("shared: [true]", ["shared"]),
         ("min_channels: 0", ["min_channels", "at least 1"]),
         ("round_to: 2.5", ["round_to", "2.5"]),
+        ("depth: 2", ["depth", "true or false"]),
         ("- a", ["keys out of"]),
         ("", ["keys out of"]),
         ("a: [", ["valid YAML"]),

@@ -75,7 +75,7 @@ def run(options: Options) -> Result:
     for name, build in networks(options.quick).items():
         elastic = make_elastic(build(), image)
         elastic.calibrate_with(lambda: [image])
-        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
         for seed in seeds:
             selection = random_selection(graph, generator(seed, "graph_cut"))
             rows.append({"network": name, "seed": seed, **compare(elastic, graph, selection, image)})

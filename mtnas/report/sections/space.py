@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from mtnas.report.gather import Results
+from collections.abc import Sequence
+
+from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
 from mtnas.report.sections import stairs
 from mtnas.report.words import large, number, tasks_of
 
 
 def render(results: Results) -> Html:
-    """Size of the space, and every channel group."""
+    """Size of the space, every channel group, and the blocks that may be left out."""
     space = results["space"]
     if not space:
         return Html("")
@@ -34,7 +36,24 @@ def render(results: Results) -> Html:
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
     every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
-    return join(facts(pairs), every, stairs.render(results))
+    return join(facts(pairs), every, _blocks(space.get("blocks") or (), tasks), stairs.render(results))
+
+
+def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
+    """Every block that only adds to its input: the depth choice it belongs to, or why it stays."""
+    if not blocks:
+        return Html("")
+    rows = [
+        (
+            block.get("name", ""),
+            _owners(block.get("owners") or (), tasks),
+            badge("warn", "stays") if block.get("refused") else "",
+            block.get("refused") or block.get("stage", ""),
+        )
+        for block in blocks
+    ]
+    head = ("block", "owners", "", "depth choice, or why it may not be left out")
+    return folded(f"All {len(blocks)} residual blocks", table("Residual blocks", head, rows))
 
 
 def _counts(counts: object) -> Html | str:
