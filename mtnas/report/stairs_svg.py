@@ -25,11 +25,17 @@ def stairs_svg(record: Record, title: str) -> str:
         for k, p in enumerate(precisions)
     ]
     width, height = _WIDTH * max(1, len(panels)), _HEIGHT + 24
-    size = {"width": width, "height": height, "viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": title}
-    style = {"xmlns": "http://www.w3.org/2000/svg", "font-family": "system-ui, sans-serif", "font-size": 11}
+    size: dict[str, str | int | float | None] = {
+        "width": width,
+        "height": height,
+        "viewBox": f"0 0 {width} {height}",
+        "role": "img",
+        "aria-label": title,
+    }
+    size |= {"xmlns": "http://www.w3.org/2000/svg", "font-family": "system-ui, sans-serif", "font-size": 11}
     background = tag("rect", {"width": width, "height": height, "fill": "#ffffff"})
     heading = tag("text", {"x": 12, "y": 18, "font-size": 13, "fill": _DARK}, title)
-    return f"{tag('svg', {**style, **size}, background, heading, *panels)}\n"
+    return f"{tag('svg', size, background, heading, *panels)}\n"
 
 
 def _panel(precision: str, curves: Sequence[Record]) -> Html:
@@ -68,8 +74,8 @@ def _curve(curve: Record, points: Sequence[_Point], line: Sequence[_Point], colo
     parts = [tag("polyline", {"points": path, "fill": "none", "stroke": colour, "stroke-width": 1.5})]
     for width, (px, py) in zip(curve["widths"], points, strict=True):
         edge = width in curve["stairs"]["edges"]
-        look = {"fill": "#ffffff" if edge else colour, "stroke": colour, "stroke-width": 1.5}
-        parts.append(tag("circle", {"cx": px, "cy": py, "r": 4 if edge else 1.8, **look}))
+        place = {"cx": px, "cy": py, "r": 4 if edge else 1.8, "stroke-width": 1.5}
+        parts.append(tag("circle", {**place, "fill": "#ffffff" if edge else colour, "stroke": colour}))
     return join(*parts)
 
 

@@ -79,7 +79,7 @@ def picture(networks: dict[str, Record]) -> Html:
     rows = list(reversed(networks))
     traces: list[Trace] = []
     for name in names:
-        found = [next((p for p in networks[row]["parts"] if p["name"] == name), {}) for row in rows]
+        found: list[Record] = [next((p for p in networks[row]["parts"] if p["name"] == name), {}) for row in rows]
         shares = [part.get("latency_ms") or {"value": 0.0, "low": 0.0, "high": 0.0} for part in found]
         traces.append(
             {

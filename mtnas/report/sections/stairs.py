@@ -81,8 +81,8 @@ def proof(curves: Sequence[Record]) -> Html:
         cells = [percent(value, signed=True) for value in rises]
         cells += [percent(mistakes.get(step)) for step in ("4", "8", "16", "32")]
         rows.append((f"{_kind(curve)}, {curve.get('precision')}", stairs.get("step", ""), *cells, doubt))
-    head = ("layers", "step", "rise at edges", "rise elsewhere", "between fours")
-    head += ("error: none", "error: 8", "error: 16", "error: 32", "")
+    tried = ("error: none", "error: 8", "error: 16", "error: 32")
+    head = ("layers", "step", "rise at edges", "rise elsewhere", "between fours", *tried, "")
     text = (
         "Rises are for 4 channels. Between fours: what a width that is no multiple of 4 costs more than the next "
         "multiple. Errors: how well a rise that was left out is predicted when stairs of this step are assumed; the "
