@@ -147,7 +147,7 @@ def _details(subject: Subject, found: Measurements, tests_NF: np.ndarray) -> dic
 
 
 def _choice(subject: Subject, profile: Profile, tests_NF: np.ndarray, test_ms: np.ndarray) -> Mapping[str, float]:
-    """Median error with equally many networks: the first ones, actively chosen among them, and those picked by chance."""
+    """Median error with equally many networks: the first, some of them actively chosen, and those picked by chance."""
     train = [point for point in profile.points if not point.held_out]
     plain = [point for point in train if point.why != "active"]
     if len(plain) in (0, len(train)):
