@@ -201,8 +201,8 @@ class _Run:
     def pruned(self, folder: Path, progress: Progress | None) -> Pruned:
         subject, bench = self.subject, self.subject.bench
         check_limits(self.budget, bench.config)
-        memory = any(limit.name == "memory_mb" for limit in self.budget.limits)
-        start = self._start(folder / "start.json", memory)
+        names = {limit.name for limit in self.budget.limits}
+        start = self._start(folder / "start.json", names)
         limits = limit_constraints(self.budget, {name: cost.value for name, cost in start.items()})
         scores = subject.scores(FULL)
         scorer = subject.scorer.bounded(scores)
@@ -210,7 +210,7 @@ class _Run:
         groups = subject.elastic.groups
         plan = plan_pruning(groups, FULL, tools, self._targeted(limits, start), folder / "steps.jsonl", progress)
         delivered, gate = self._gated(plan)
-        costs = bench.costs({"before": FULL, "after": delivered}, memory)
+        costs = bench.costs({"before": FULL, "after": delivered}, names)
         widths = delivered.widths(groups)
         module = subject.module(delivered)
         tracked = any(getattr(layer, "track_running_stats", False) for layer in module.modules())
@@ -229,10 +229,10 @@ class _Run:
         )
         return Pruned(module, result)
 
-    def _start(self, path: Path, memory: bool) -> Mapping[str, Cost]:
+    def _start(self, path: Path, names: set[str]) -> Mapping[str, Cost]:
         """The costs that percents refer to: measured once, so that an interrupted plan keeps its target."""
         if not path.exists():
-            costs = self.subject.bench.costs({"before": FULL}, memory)["before"]
+            costs = self.subject.bench.costs({"before": FULL}, names)["before"]
             write_json(path, {"schema": "prune-start/1", **{name: cost.to_json() for name, cost in costs.items()}})
         stored = read_json(path, schema="prune-start/1")
         return {name: cost_from_json(cost) for name, cost in stored.items() if name != "schema"}

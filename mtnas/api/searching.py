@@ -22,7 +22,7 @@ from mtnas.search.config import SearchConfig
 from mtnas.search.front import Front
 from mtnas.stages import search as stage
 from mtnas.stages.context import RunContext
-from mtnas.stages.costs import Cost, check_budget, counted_costs, limits_memory, measured_memory
+from mtnas.stages.costs import Cost, check_budget, counted_costs, measured_singly
 from mtnas.stages.folder import RunFolder
 from mtnas.stages.profile import full_costs
 from mtnas.tasks.base import Task
@@ -120,8 +120,8 @@ def _inputs(
 def _search(call: Call, context: RunContext, profile: DeviceProfile) -> None:
     context.graph, context.profile = profile.graph, profile.record
     record = profile.to_json()
-    if limits_memory(context):
-        record["memory_mb"] = measured_memory(context, context.cut(Selection.of({}))).to_json()
+    for name, cost in measured_singly(context, context.cut(Selection.of({}))).items():
+        record[name] = cost.to_json()
     write_json(context.run.stage("profile") / "profile.json", record)
     check_budget(context, {"largest": full_costs(context), "smallest": _smallest_costs(context)})
     call.finish(stage.run(context, call.folder))
@@ -131,9 +131,7 @@ def _smallest_costs(context: RunContext) -> dict[str, Cost]:
     point = context.profile.extreme("smallest")
     costs: dict[str, Cost] = {**counted_costs(context, point.selection)}
     costs["latency_ms"] = point.record.statistic(context.job.device.statistic)
-    if limits_memory(context):
-        costs["memory_mb"] = measured_memory(context, context.cut(point.selection))
-    return costs
+    return {**costs, **measured_singly(context, context.cut(point.selection))}
 
 
 def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
