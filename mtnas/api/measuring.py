@@ -11,14 +11,12 @@ import onnx
 
 from mtnas.api.given import device_config
 from mtnas.api.profiling import DeviceProfile
-from mtnas.base.budget import Budget
-from mtnas.base.errors import DeviceMissing
 from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.quantity import Measured
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.measure.config import MeasureConfig
-from mtnas.measure.devices import matching_device, measured_precision, read_device
+from mtnas.measure.devices import matching_device, measured_precision
 from mtnas.measure.energy import energy
 from mtnas.measure.gate import Verdict, never_slower
 from mtnas.measure.memory import peak_memory
@@ -88,15 +86,3 @@ class Bench:
 def bench_settings(profile: DeviceProfile | str) -> MeasureConfig:
     """The protocol of a profile, or the usual one of a device by name."""
     return profile.config if isinstance(profile, DeviceProfile) else device_config(profile)
-
-
-def check_limits(budget: Budget, config: MeasureConfig) -> None:
-    """Raise `DeviceMissing` for a limit that nobody can measure here."""
-    for limit in budget.limits:
-        if limit.name == "energy_mj" and limit.name not in read_device(config.device).limits:
-            raise DeviceMissing(
-                "a device with an energy counter",
-                received=f"{config.device} declares none",
-                where="budget.energy_mj",
-                cure="remove this limit, or add energy_mj to the limits of a device that has one",
-            )

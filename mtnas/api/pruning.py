@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, limited, make_tasks
 from mtnas.api.given import Out, workplace
-from mtnas.api.measuring import Bench, bench_settings, check_limits
+from mtnas.api.measuring import Bench, bench_settings
 from mtnas.api.profiling import DeviceProfile
 from mtnas.api.prune_result import Pruned, PruneResult
 from mtnas.api.scores import ScoreFn, Scorer, make_scorer, task_losses
@@ -25,7 +25,9 @@ from mtnas.data.base import Dataset
 from mtnas.elastic.model import FULL, ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.devices import read_device
 from mtnas.measure.gate import Verdict
+from mtnas.measure.limits import check_limits
 from mtnas.prune.config import PruneConfig
 from mtnas.prune.importance import ImportanceInput, Losses, importance_of
 from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
@@ -200,7 +202,7 @@ class _Run:
 
     def pruned(self, folder: Path, progress: Progress | None) -> Pruned:
         subject, bench = self.subject, self.subject.bench
-        check_limits(self.budget, bench.config)
+        check_limits([limit.name for limit in self.budget.limits], read_device(bench.config.device))
         names = {limit.name for limit in self.budget.limits}
         start = self._start(folder / "start.json", names)
         limits = limit_constraints(self.budget, {name: cost.value for name, cost in start.items()})

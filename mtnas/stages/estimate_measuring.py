@@ -7,6 +7,7 @@ from mtnas.measure.additive import subsets_to_measure
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import matching_device
 from mtnas.measure.energy import IDLE_S, REPEATS
+from mtnas.measure.limits import counts_energy
 from mtnas.measure.probe_networks import WIDTHS
 from mtnas.measure.width_steps import quick_protocol
 from mtnas.stages.context import RunContext
@@ -19,16 +20,18 @@ _PROCESS_S = 0.7
 _OPENING_S = 0.2
 #: making an int8 copy of a network for timing
 _COPY_S = 0.5
-#: a chain of the width-step probe, on the way from narrow to wide
+#: the same for the small chains of the width-step probe
+_CHAIN_S = 0.05
+#: latency of such a chain, on the way from narrow to wide
 _PROBE_MS = 0.3
 #: a subset's latency as a share of the whole, in the middle
 _SUBSET = 0.6
 
 
-def networks_s(config: MeasureConfig, latency_ms: float, count: float = 1.0) -> float:
+def networks_s(config: MeasureConfig, latency_ms: float, count: float = 1.0, opening_s: float = _OPENING_S) -> float:
     """Opening, warming up, rounds, and each network's share of the anchor's."""
     round_ms = max(config.round_ms, config.round_runs * latency_ms)
-    return count * (_OPENING_S + (2.0 * config.warmup_ms + 1.5 * config.rounds * round_ms) / 1e3)
+    return count * (opening_s + (2.0 * config.warmup_ms + 1.5 * config.rounds * round_ms) / 1e3)
 
 
 def probing_s(context: RunContext) -> float:
@@ -37,14 +40,16 @@ def probing_s(context: RunContext) -> float:
         return 0.0
     quick = quick_protocol(context.job.device, len(WIDTHS))
     curves = len(kinds_of_layers(context)) * len(delivered_precisions(context))
-    return curves * (_PROCESS_S + networks_s(quick, _PROBE_MS, len(WIDTHS)))
+    return curves * (_PROCESS_S + networks_s(quick, _PROBE_MS, len(WIDTHS), _CHAIN_S))
 
 
 def profiling_s(context: RunContext, full_ms: float, middle_ms: float) -> float:
     """Sub-networks (a profile may stop earlier), their memory and energy where asked, and the full network's parts."""
     device = context.job.device
     copies = device.samples * _COPY_S if context.precision == "int8" else 0.0
-    costs = device.cost_samples * (memory_s(device) + (energy_s(device) if _has_counter(device) else 0.0))
+    costs = device.cost_samples * (
+        memory_s(device) + (energy_s(device) if counts_energy(matching_device(device)) else 0.0)
+    )
     return networks_s(device, middle_ms, device.samples) + copies + costs + parts_s(context, full_ms)
 
 
@@ -91,7 +96,3 @@ def memory_s(config: MeasureConfig) -> float:
 def energy_s(config: MeasureConfig) -> float:
     """Energy of one network: loops between windows of doing nothing."""
     return _PROCESS_S + REPEATS * config.energy_loop_s + (REPEATS + 1) * min(IDLE_S, config.energy_loop_s)
-
-
-def _has_counter(config: MeasureConfig) -> bool:
-    return "energy_mj" in matching_device(config).limits

@@ -56,7 +56,8 @@ def test_parts_cost_more_with_every_task() -> None:
     assert parts_s(context(job, "a"), 2.0) < parts_s(context(job, "ab"), 2.0) < parts_s(context(job, "abcd"), 2.0)
 
 
-def test_memory_of_a_profile_is_counted() -> None:
+def test_memory_of_a_profile_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtnas.stages.estimate_measuring.counts_energy", lambda _: False)
     job, more = Job(), changed(Job(), "device", cost_samples=10)
     assert profiling_s(context(more), 2.0, 1.0) - profiling_s(context(job), 2.0, 1.0) == pytest.approx(
         10 * memory_s(job.device)
