@@ -106,6 +106,6 @@ def read_partition(tree: Tree, labels: dict[str, np.ndarray]) -> list[tuple[str,
                 cure=FETCH_CURE,
             )
         parts[int(part)].append(key)
-    for part, count, name in zip(parts, COUNTS, ("train", "val", "test")):
-        expect_count(len(part), count, f"images of {name}", tree.where(PARTS))
-    return [tuple(part) for part in parts]
+    for group, count, name in zip(parts, COUNTS, ("train", "val", "test")):
+        expect_count(len(group), count, f"images of {name}", tree.where(PARTS))
+    return [tuple(group) for group in parts]

@@ -18,6 +18,7 @@ from mtnas.data.augment import View, take_nearest, view_boxes
 from mtnas.data.base import TargetInfo
 from mtnas.data.labels import edges_of, presence_of
 from mtnas.data.resample import Resampler
+from mtnas.data.thinning import thin
 from mtnas.tasks.spec import IGNORE, UNLABELLED
 
 
@@ -62,16 +63,18 @@ class Labels(Field):
 
 @dataclass(frozen=True)
 class Mask(Field):
-    """Yes or no per pixel: uint8 0, 1, 255 = not scored. Shrinking keeps thin lines: a pixel is yes when any is."""
+    """Yes or no per pixel: uint8 0, 1, 255 = not scored.
 
-    thin: bool = False
+    Thin lines survive resizing: a pixel is yes when any pixel under it is, and the result is thinned again.
+    """
+
+    thin_lines: bool = False
 
     def pack(self, value: np.ndarray, resampler: Resampler) -> np.ndarray:
-        if not self.thin:
+        if not self.thin_lines or resampler.shape_in == resampler.shape_out:
             return resampler.labels(value)
-        lines = resampler.mean((value == 1).astype(np.float32))
-        kept = np.where(lines > 1e-6, 1, 0)
-        return np.where((resampler.labels(value) == IGNORE) & (kept == 0), IGNORE, kept).astype(np.uint8)
+        lines = thin(resampler.mean((value == 1).astype(np.float32)) > 1e-6)
+        return np.where((resampler.labels(value) == IGNORE) & ~lines, IGNORE, lines).astype(np.uint8)
 
     def tensor(self, rows_B: np.ndarray, view: View | None) -> Tensor:
         return torch.from_numpy(seen(rows_B, view)[:, None].astype(np.float32))
@@ -79,18 +82,18 @@ class Mask(Field):
 
 @dataclass(frozen=True)
 class Metres(Field):
-    """Depth: uint16 millimetres, 0 = invalid. A zoom brings things closer."""
+    """Depth: float32, 0 = invalid. A zoom brings things closer."""
 
-    dtype: ClassVar[type] = np.uint16
+    dtype: ClassVar[type] = np.float32
     blank_value: ClassVar[float] = 0
 
     def pack(self, value: np.ndarray, resampler: Resampler) -> np.ndarray:
-        return np.rint(1000 * resampler.depth(value).clip(0, 65)).astype(np.uint16)
+        return resampler.depth(value).astype(np.float32)
 
     def tensor(self, rows_B: np.ndarray, view: View | None) -> Tensor:
-        metres = seen(rows_B, view).astype(np.float32) * np.float32(0.001)
+        metres = seen(rows_B, view)
         if view is not None:
-            metres /= view.zoom_B.astype(np.float32)[:, None, None]
+            metres = metres / view.zoom_B.astype(np.float32)[:, None, None]
         return torch.from_numpy(metres[:, None])
 
 

@@ -39,6 +39,7 @@ from mtnas.data.augment import Recipe
 from mtnas.data.base import Dataset
 from mtnas.data.config import SPLITS, DataConfig
 from mtnas.data.folder_targets import DENSE, ENDINGS, Target, make_target
+from mtnas.data.normals import check_centred
 from mtnas.data.preset import IMAGENET_MEAN, IMAGENET_STD, Preset, open_preset
 from mtnas.data.splits import carve, chosen, chunks_of
 from mtnas.data.trees import Tree, find_folder, image
@@ -69,6 +70,9 @@ def open_folder(config: DataConfig, progress: Progress) -> Dataset:
             example[target.name] = target.read(tree, name, rows.get(name, {}))
         return example
 
+    for name in (name for name, target in targets.items() if target.kind == "normals"):
+        labelled = [key for group in picked.values() for key in group if targets[name].file(tree, key)]
+        check_centred(read, "train", labelled, tree.where(name), name)
     files = [folder / pictures[key] for group in picked.values() for key in group]
     files += [
         folder / file

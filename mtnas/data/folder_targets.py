@@ -12,7 +12,7 @@ from mtnas.base.errors import DataError
 from mtnas.base.tables import nearest
 from mtnas.data.base import TargetInfo
 from mtnas.data.fields import Box, Class, Disparity, Field, Flags, Labels, Mask, Metres, Vectors
-from mtnas.data.nyuv2_mtan import unit_normals
+from mtnas.data.normals import unit_normals
 from mtnas.data.trees import Tree, array, checked, image, within
 from mtnas.tasks.spec import IGNORE
 
@@ -161,7 +161,7 @@ def field_of(kind: str, classes: tuple[str, ...]) -> Field:
         "depth": Metres(TargetInfo("depth", 1)),
         "disparity": Disparity(TargetInfo("disparity", 1), pixels=True),
         "normals": Vectors(TargetInfo("normals", 3)),
-        "edges": Mask(TargetInfo("edges", 1), thin=True),
+        "edges": Mask(TargetInfo("edges", 1), thin_lines=True),
         "saliency": Mask(TargetInfo("saliency", 1)),
         "attribute": Flags(TargetInfo("attribute", 1)),
         "box": Box(TargetInfo("box", 4, CORNERS)),

@@ -26,7 +26,8 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset, TargetInfo
 from mtnas.data.config import DataConfig
 from mtnas.data.fields import Labels, Mask, Metres, Vectors
-from mtnas.data.nyuv2_mtan import plausible_metres, unit_normals
+from mtnas.data.normals import check_centred, decoded, unit_normals
+from mtnas.data.nyuv2_mtan import plausible_metres
 from mtnas.data.preset import Preset, open_preset
 from mtnas.data.splits import carve, chosen, chunks_of
 from mtnas.data.trees import Tree, array, expect_count, find_folder, image, within
@@ -81,6 +82,7 @@ def open_nyud(config: DataConfig, progress: Progress, name: str, folders: tuple[
         return example
 
     picked = chosen({**pools, "report": keys["val"]}, config)
+    check_centred(read, "train", picked["train"], tree.where("normals"))
     preset = Preset(
         name=name,
         version=VERSION,
@@ -88,7 +90,7 @@ def open_nyud(config: DataConfig, progress: Progress, name: str, folders: tuple[
             "segmentation": Labels(TargetInfo("segmentation", 40, CLASS_NAMES)),
             "depth": Metres(TargetInfo("depth", 1)),
             "normals": Vectors(TargetInfo("normals", 3)),
-            "edges": Mask(TargetInfo("edges", 1), thin=True),
+            "edges": Mask(TargetInfo("edges", 1), thin_lines=True),
         },
         keys=picked,
         read=read,
@@ -123,10 +125,7 @@ def labels_of(tree: Tree, name: str, size: tuple[int, int]) -> np.ndarray:
 def normals_of(tree: Tree, name: str, size: tuple[int, int]) -> np.ndarray:
     if name.endswith(".npy"):
         return unit_normals(array(tree, name, (3,), size=size), tree.where(name))
-    coded = image(tree, name, 3, size=size).astype(np.float32)
-    # black and mid-grey stand for "no normal"
-    none = (coded == 0).all(axis=-1) | (np.abs(coded - 127.5) < 1).all(axis=-1)
-    return unit_normals(np.where(none[..., None], 0, 2 * coded / 255 - 1), tree.where(name))
+    return unit_normals(decoded(image(tree, name, 3, size=size)), tree.where(name))
 
 
 def edges_in(tree: Tree, name: str, size: tuple[int, int]) -> np.ndarray:

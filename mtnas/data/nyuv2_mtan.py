@@ -18,6 +18,7 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset, TargetInfo
 from mtnas.data.config import DataConfig
 from mtnas.data.fields import Borders, Labels, Metres, Vectors
+from mtnas.data.normals import check_centred, unit_normals
 from mtnas.data.npy_sets import floats_to_image, keys_of, labels_to_uint8
 from mtnas.data.preset import Preset, open_preset
 from mtnas.data.splits import carve, chosen, chunks_of
@@ -60,6 +61,7 @@ def open_nyuv2_mtan(config: DataConfig, progress: Progress) -> Dataset:
         return example
 
     picked = chosen({**pools, "report": keys["val"]}, config)
+    check_centred(read, "train", picked["train"], tree.where("train/normal"))
     preset = Preset(
         name="nyuv2-mtan",
         version=VERSION,
@@ -99,18 +101,3 @@ def plausible_metres(depth: np.ndarray, where: str) -> np.ndarray:
             cure="other packagings store millimetres or inverse depth",
         )
     return depth
-
-
-def unit_normals(normals: np.ndarray, where: str) -> np.ndarray:
-    """The normals at length one, or an error when they are not centred: then all components are positive."""
-    normals = normals.astype(np.float32)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    valid = length[..., 0] > 0.3
-    if valid.any() and (normals[valid].min() >= 0 or length.max() > 1.5):
-        raise DataError(
-            "unit vectors with components from -1 to 1, all zero where invalid",
-            received=f"components from {normals[valid].min():g} to {normals[valid].max():g}",
-            where=where,
-            cure="colour-coded normals must be mapped to -1..1 first; another packaging stores them that way",
-        )
-    return np.where(valid[..., None], normals / np.maximum(length, 1e-6), 0)

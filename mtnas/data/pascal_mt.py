@@ -15,6 +15,7 @@ report = val, which the field uses to choose and to report; select and calibrate
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset, TargetInfo
 from mtnas.data.config import DataConfig
 from mtnas.data.fields import Labels, Mask, Vectors
-from mtnas.data.nyuv2_mtan import unit_normals
+from mtnas.data.normals import check_centred, decoded, unit_normals
 from mtnas.data.pascal_facts import NORMAL_CLASSES, PART_NAMES, PART_OF, PERSON, VOC_NAMES
 from mtnas.data.preset import Preset, open_preset
 from mtnas.data.splits import carve, chosen, chunks_of
@@ -62,6 +63,7 @@ def open_pascal_mt(config: DataConfig, progress: Progress) -> Dataset:
         return read_one(tree, str(key), wanted)
 
     picked = chosen({**pools, "report": keys["val"]}, config)
+    check_centred(read, "train", picked["train"], tree.where("normals_distill"))
     preset = Preset(
         name="pascal-mt",
         version=VERSION,
@@ -70,7 +72,7 @@ def open_pascal_mt(config: DataConfig, progress: Progress) -> Dataset:
             "human_parts": Labels(TargetInfo("parts", len(PART_NAMES), PART_NAMES)),
             "saliency": Mask(TargetInfo("saliency", 1)),
             "normals": Vectors(TargetInfo("normals", 3)),
-            "edges": Mask(TargetInfo("edges", 1), thin=True),
+            "edges": Mask(TargetInfo("edges", 1), thin_lines=True),
         },
         keys=picked,
         read=read,
@@ -118,18 +120,20 @@ def read_one(tree: Tree, name: str, wanted: frozenset[str]) -> dict[str, Any]:
         context = label_map(tree, files["context"], size)
         example["edges"] = thin(laplacian_edges(context)).astype(np.uint8)
         if "normals" in wanted:
-            coded = image(tree, files["normals"], 3, size=size).astype(np.float32)
+            coded = decoded(image(tree, files["normals"], 3, size=size))
             known = np.isin(context, NORMAL_CLASSES)[..., None]
-            example["normals"] = unit_normals(np.where(known, 2 * coded / 255 - 1, 0), tree.where(files["normals"]))
+            example["normals"] = unit_normals(np.where(known, coded, 0), tree.where(files["normals"]))
     return example
 
 
 def matlab(tree: Tree, name: str, key: str) -> Any:
     """One variable of a `.mat` file."""
-    loadmat = require("scipy.io", why="MATLAB files").loadmat
+    scipy_io = require("scipy.io.matlab", why="MATLAB files")
     try:
-        return loadmat(io.BytesIO(tree.read(name)))[key]
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        return scipy_io.loadmat(io.BytesIO(tree.read(name)))[key]
+    except (
+        scipy_io.MatReadError, zlib.error, KeyError, ValueError, TypeError, OSError, NotImplementedError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"a MATLAB file with {key!r}", received=str(error), where=tree.where(name), cure=FETCH_CURE
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -60,7 +60,9 @@ def carve(
     return pools
 
 
-def chosen(pools: dict[str, tuple[Key, ...]], config: DataConfig, *, first: bool = False) -> dict[str, tuple[Key, ...]]:
+def chosen(
+    pools: Mapping[str, tuple[Key, ...]], config: DataConfig, *, first: bool = False
+) -> dict[str, tuple[Key, ...]]:
     """As many keys of each split as the job wants: evenly along the pool, or the first ones of a shuffled pool."""
     return {split: _pick(pools[split], getattr(config, split), split, first) for split in SPLITS}
 

@@ -19,6 +19,7 @@ from mtnas.base.errors import DataError
 from mtnas.base.files import file_hash
 
 FETCH_CURE = "copy the file again from where the data set came from"
+WHOLE_CURE = "copy the set again from where it came from; other endings or names are another packaging of it"
 #: folders up to this size are fingerprinted by their bytes, larger ones by name, size and time of change
 HASHED_BYTES = 512 * 2**20
 SHOWN = 3
@@ -128,7 +129,7 @@ class ZipTree(Tree):
 def _complain(wanted: int, missing: Sequence[str], where: str) -> None:
     if missing:
         shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        raise DataError(f"{wanted} files", received=f"{len(missing)} missing: {shown}", where=where, cure=FETCH_CURE)
+        raise DataError(f"{wanted} files", received=f"{len(missing)} missing: {shown}", where=where, cure=WHOLE_CURE)
 
 
 def image(

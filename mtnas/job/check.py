@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import nearest
-from mtnas.data.targets import TARGETS
+from mtnas.data.table import TARGETS
 from mtnas.job.schema import Job, TaskConfig
 
 
