@@ -93,6 +93,7 @@ def open_folder(config: DataConfig, progress: Progress) -> Dataset:
         recipe=Recipe(flip=bool(words.get("flip", True))),
         mean=three(words, "mean", IMAGENET_MEAN, tree),
         std=three(words, "std", IMAGENET_STD, tree),
+        research_only=False,
     )
     return open_preset(preset, config, progress)
 
