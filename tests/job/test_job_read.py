@@ -185,21 +185,21 @@ def test_every_data_set_gives_its_targets_as_tasks() -> None:
     from mtnas.data.table import DATASETS, TARGETS
 
     for name in TARGETS:
-        job = read_job(None, [f"data.name={name}"])
+        job = read_job(None, [f"data.name={name}", "tasks=[]"])
         assert tuple(task.name for task in job.tasks) == job.data.targets == TARGETS[name]
         assert all(task.name.isidentifier() for task in job.tasks)
     assert set(DATASETS) - set(TARGETS) == {"folder"}
     with pytest.raises(JobError, match="at least one task"):
-        read_job(None, ["data.name=folder"])
+        read_job(None, ["data.name=folder", "tasks=[]"])
     assert [task.name for task in read_job(None, ["data.name=folder", "tasks=[road]"]).tasks] == ["road"]
 
 
 def test_classes_are_those_a_set_offers() -> None:
-    assert read_job(None, ["data.name=cityscapes-mtan", "data.classes=19"]).data.classes == 19
+    assert read_job(None, ["data.name=cityscapes-mtan", "data.classes=19", "tasks=[]"]).data.classes == 19
     with pytest.raises(JobError, match="7, 19, 2"):
-        read_job(None, ["data.name=cityscapes-mtan", "data.classes=40"])
+        read_job(None, ["data.name=cityscapes-mtan", "data.classes=40", "tasks=[]"])
     with pytest.raises(JobError, match="remove it"):
-        read_job(None, ["data.name=pets3", "data.classes=19"])
+        read_job(None, ["data.name=pets3", "data.classes=19", "tasks=[]"])
 
 
 # --- overrides and paths ------------------------------------------------------------------------------------------
