@@ -200,8 +200,11 @@ def certify(
 
     limits = {"latency_ms": latency_ms, "memory_mb": memory_mb, "size_mb": size_mb, "energy_mj": energy_mj}
     budget = {name: bound for name, bound in limits.items() if bound is not None}
-    settings = {"device": device, "statistic": statistic, "processes": processes}
-    result = certify_path(target, budget, **settings, progress=ConsoleProgress()).to_json()
+    progress = ConsoleProgress()
+    certificate = certify_path(
+        target, budget, device=device, statistic=statistic, processes=processes, progress=progress
+    )
+    result = certificate.to_json()
     _emit(as_json, result, "\n".join(certificate_text(result)))
     if not result["met"]:
         raise typer.Exit(int(ExitCode.MISSED))

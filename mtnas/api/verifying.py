@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks, some_images
 from mtnas.api.exporting import FLOAT, Exported
-from mtnas.api.measuring import bench_settings
+from mtnas.api.measuring import Bench, bench_settings
 from mtnas.api.profiling import DeviceProfile
 from mtnas.base.budget import Budget, Floor
 from mtnas.base.errors import BudgetMissed, JobError
@@ -26,6 +26,7 @@ from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.measure.certify import Certificate, certify
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.energy import energy
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import measure
 from mtnas.score.score import score
@@ -184,10 +185,12 @@ def _full(graph: ElasticGraph, budget: Budget, config: MeasureConfig, progress: 
         return {}
     everything = Selection(())
     costs = {name: cost.value for name, cost in counted_costs_of(graph, everything).items()}
-    model = graph.cut(everything).SerializeToString()
+    model = Bench(graph, config).cut(everything)
     if "latency_ms" in relative:
         record = measure({"full": model}, config, progress=progress)["full"]
         costs["latency_ms"] = record.statistic(config.statistic).value
     if "memory_mb" in relative:
         costs["memory_mb"] = peak_memory(model, config, progress=progress).value
+    if "energy_mj" in relative:
+        costs["energy_mj"] = energy(model, config, progress=progress).value
     return costs

@@ -2,7 +2,8 @@
 
 A graph that was cut from an elastic graph gets the same names and numbers as `ElasticGraph.features` gives. Q/DQ pairs
 are no work: they tell which nodes run in 8 bit, except where 8-bit and float parts meet and data really is converted.
-Blocks that a cut leaves out are simply not there.
+Blocks that a cut leaves out are simply not there; a grouped convolution that keeps one channel a block is a depthwise
+one here, and still a grouped one in the table.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def subject_of(model: onnx.ModelProto) -> Subject:
     int8 = _int8_nodes(nodes, stored)
     image = next(value.name for value in graph.input if value.name not in stored)
     return Subject(
-        tuple(_without_pairs(nodes, int8, stored)),
+        tuple(_without_pairs(nodes, int8, stored, {value.name for value in graph.output})),
         image,
         {name: Labelled(shape) for name, shape in shapes.items()},
         tensor_branches(graph),
@@ -73,14 +74,15 @@ def _named(node: onnx.NodeProto, number: int) -> onnx.NodeProto:
 
 
 def _int8_nodes(nodes: Sequence[onnx.NodeProto], stored: frozenset[str]) -> frozenset[str]:
-    """Nodes whose activations all arrive dequantized, and the pairs' own nodes; views pass on what they are given."""
+    """Nodes whose activations, and weights if they multiply, all arrive dequantized; views pass on what they get."""
     dequantized: set[str] = set()
     found = set()
     for node in nodes:
         if node.op_type == TO_FLOAT:
             dequantized.update(node.output)
         arriving = [name for name in node.input if name and name not in stored]
-        if node.op_type == TO_INT8 or not arriving or not dequantized.issuperset(_activations(node, arriving)):
+        arriving = node.input[:2] if node.op_type in MULTIPLY else arriving
+        if node.op_type == TO_INT8 or not arriving or not dequantized.issuperset(arriving):
             continue
         if node.op_type in VIEWS:
             dequantized.update(node.output)
@@ -89,15 +91,17 @@ def _int8_nodes(nodes: Sequence[onnx.NodeProto], stored: frozenset[str]) -> froz
     return frozenset(found)
 
 
-def _activations(node: onnx.NodeProto, arriving: Sequence[str]) -> Sequence[str]:
-    return arriving[:1] if node.op_type in MULTIPLY else arriving
-
-
 def _without_pairs(
-    nodes: Sequence[onnx.NodeProto], int8: frozenset[str], stored: frozenset[str]
+    nodes: Sequence[onnx.NodeProto], int8: frozenset[str], stored: frozenset[str], outputs: set[str]
 ) -> list[onnx.NodeProto]:
     """The nodes, reading what the pairs before them read; a conversion between float and 8 bit stays, once."""
     origin: dict[str, str] = {}
+    in_float = outputs | {
+        name
+        for node in nodes
+        if node.name not in int8 and node.op_type not in (TO_INT8, TO_FLOAT)
+        for name in node.input
+    }
     made_int8 = {name for node in nodes if node.name in int8 for name in node.output}
     kept = []
     for node in nodes:
@@ -109,11 +113,10 @@ def _without_pairs(
             continue
         source = origin.get(node.input[0], node.input[0])
         origin[node.output[0]] = source
-        if node.op_type == TO_INT8 and source not in made_int8 and source not in stored:
-            kept.append(_conversion(node, source))
+        if source in stored:
+            continue
+        quantizes = node.op_type == TO_INT8 and source not in made_int8
+        if quantizes or (node.op_type == TO_FLOAT and node.output[0] in in_float):
+            kept.append(onnx.helper.make_node(node.op_type, [source], [node.output[0]], name=node.name))
             origin[node.output[0]] = node.output[0]
     return kept
-
-
-def _conversion(node: onnx.NodeProto, source: str) -> onnx.NodeProto:
-    return onnx.helper.make_node(node.op_type, [source], [node.output[0]], name=node.name)

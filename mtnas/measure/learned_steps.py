@@ -10,13 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 _CLASS = re.compile(r"class/(?P<kind>[^@]+)@(?P<place>.*)/macs(?P<step>\d*)")
 #: Features that say the same as others, only coarser or finer.
 _SUMS = ("total/", "total.", "branch/", "layer/")
 #: A kind gets a step of its own only when that takes this share off the error.
 _WORTH = 0.01
+_WORTH_MORE = 0.05
 
 Error = Callable[[Sequence[int]], float]
 
@@ -86,16 +85,24 @@ def learn(names: Sequence[str], count: int, error: Error, scores: dict[str, floa
         error: cross-validated error of a fit on these columns.
         scores: gets the error of every alternative that was tried.
     """
-    best, least = None, np.inf
-    for columns in alternatives(names, count):
-        scores[columns.name] = found = error(columns.index)
-        if found < least:
-            best, least = columns, found
-    assert best is not None
-    return _kind_by_kind(names, best, least, error, scores) if best.steps else best
+    table = alternatives(names, count)
+    for columns in table:
+        scores[columns.name] = error(columns.index)
+    stepped = [columns for columns in table if columns.steps]
+    if not stepped:
+        return table[0]
+    best = min(stepped, key=lambda columns: scores[columns.name])
+    best, least = _kind_by_kind(names, best, scores[best.name], error, scores)
+    for columns in table:
+        # More features for the same work are believed only when they are clearly better.
+        if not columns.steps and scores[columns.name] < (1.0 - _WORTH_MORE) * least:
+            best, least = columns, scores[columns.name]
+    return best
 
 
-def _kind_by_kind(names: Sequence[str], best: Columns, least: float, error: Error, scores: dict[str, float]) -> Columns:
+def _kind_by_kind(
+    names: Sequence[str], best: Columns, least: float, error: Error, scores: dict[str, float]
+) -> tuple[Columns, float]:
     steps = sorted({int(match["step"] or 1) for match in map(_CLASS.fullmatch, names) if match})
     for kind in list(best.steps):
         for step in steps:
@@ -106,4 +113,4 @@ def _kind_by_kind(names: Sequence[str], best: Columns, least: float, error: Erro
             scores[f"{kind} at step {step}"] = found
             if found < (1.0 - _WORTH) * least:
                 best, least = columns, found
-    return best
+    return best, least

@@ -18,7 +18,7 @@ JOB = (
     .replace("epochs: 3", "epochs: 1")
     .replace("trials: 8", "trials: 4")
     .replace("prune: {target: 20%", "prune: {enabled: false, target: 20%")
-    + "space: {rules: depth}\n"
+    .replace("space: {", "space: {rules: depth, ")
 )
 
 
