@@ -314,18 +314,19 @@ def own_folder(folder: Path, patch: pytest.MonkeyPatch) -> None:
     for i in range(80):
         key = f"{'ab'[i % 2]}/{i:03d}"
         write(folder / "images" / f"{key}.{'jpg' if i % 3 else 'png'}", rgb(key, H, W + i % 5))
+        size = (H, W + i % 5) if i % 2 else (H // 2, (W + i % 5) // 2)  # half of them are coarser than their picture
         if i % 2:
             cells = ["rain" if i % 4 == 1 else "0", "car;cat" if i % 3 else "-", str(i % 3 % 2)]
             box = "0.2,0.3,0.8,0.9" if i % 5 else ",,,"
             rows.append(f"{key},{','.join(cells) if i % 7 else ',,'},{box}")
         if i % 2 == 0 or i % 8 == 1:
-            write(folder / "road" / f"{key}.png", labels(key, 2).astype(np.uint8))
-            write(folder / "body" / f"{key}.png", labels(key, 3).astype(np.uint8))
-            write(folder / "depth" / f"{key}.png", np.rint(1000 * metres(key)).astype(np.uint16))
-            write(folder / "shift" / f"{key}.png", np.rint(100 * metres(key)).astype(np.uint16))
-            write(folder / "normals" / f"{key}.npy", normals(key))
-            write(folder / "lines" / f"{key}.png", 255 * edges(key))
-            write(folder / "eye" / f"{key}.png", 255 * edges(key))
+            write(folder / "road" / f"{key}.png", labels(key, 2, *size).astype(np.uint8))
+            write(folder / "body" / f"{key}.png", labels(key, 3, *size).astype(np.uint8))
+            write(folder / "depth" / f"{key}.png", np.rint(1000 * metres(key, *size)).astype(np.uint16))
+            write(folder / "shift" / f"{key}.png", np.rint(100 * metres(key, *size)).astype(np.uint16))
+            write(folder / "normals" / f"{key}.npy", normals(key, *size))
+            write(folder / "lines" / f"{key}.png", 255 * edges(key, *size))
+            write(folder / "eye" / f"{key}.png", 255 * edges(key, *size))
     write(folder / "labels.csv", "\n".join(rows) + "\n")
 
 

@@ -31,6 +31,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mtnas.base.errors import DataError
@@ -46,6 +47,8 @@ from mtnas.data.trees import Tree, find_folder, image
 
 VERSION = "1"
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+#: how far the aspect ratios of a picture and its labels may differ
+ASPECT = 0.02
 KEYS = frozenset({"targets", "mean", "std", "flip"})
 LAYOUT_CURE = "see the layout in the documentation of the data set `folder`"
 
@@ -68,6 +71,8 @@ def open_folder(config: DataConfig, progress: Progress) -> Dataset:
         example: dict[str, Any] = {"image": image(tree, pictures[name], 3, convert=True)}
         for target in (targets[target] for target in wanted):
             example[target.name] = target.read(tree, name, rows.get(name, {}))
+            if target.kind in DENSE and example[target.name] is not None:
+                check_aspect(example["image"], example[target.name], f"{tree.where(target.name)}: {name}")
         return example
 
     for name in (name for name, target in targets.items() if target.kind == "normals"):
@@ -186,6 +191,18 @@ def check_labels(tree: Tree, targets: dict[str, Target], pictures: dict[str, str
                 where=str(tree.root / (target.name if target.kind in DENSE else "labels.csv")),
                 cure=LAYOUT_CURE,
             )
+
+
+def check_aspect(picture: np.ndarray, labels: np.ndarray, where: str) -> None:
+    """Labels may be larger or smaller than their picture, but must show the same piece of the world."""
+    (height, width), (rows, columns) = picture.shape[:2], labels.shape[:2]
+    if abs(width * rows - height * columns) > ASPECT * width * rows:
+        raise DataError(
+            f"labels with the aspect ratio of their picture, {width}x{height}",
+            received=f"{columns}x{rows}",
+            where=where,
+            cure="crop both alike; sizes may differ, shapes may not",
+        )
 
 
 def deal(tree: Tree, names: tuple[str, ...], config: DataConfig) -> dict[str, tuple[str, ...]]:

@@ -211,16 +211,16 @@ def expect_count(received: int, expected: int, what: str, where: str) -> None:
 
 
 def fingerprint(files: Iterable[Path]) -> dict[str, str]:
-    """What identifies the files: hashes of their bytes, or for large sets of names, sizes and times of change."""
+    """What identifies the files: hashes of their bytes, or for large sets of names, sizes and times of change.
+
+    Names are relative to the folder that holds them all: the set may be moved.
+    """
     paths = sorted(set(files))
+    top = os.path.commonpath([path.parent for path in paths])
     stats = {path: path.stat() for path in paths}
     if sum(stat.st_size for stat in stats.values()) <= HASHED_BYTES:
-        return {_short(path): file_hash(path) for path in paths}
+        return {path.relative_to(top).as_posix(): file_hash(path) for path in paths}
     digest = hashlib.sha256()
     for path, stat in stats.items():
-        digest.update(f"{_short(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(top).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return {"files": digest.hexdigest()}
-
-
-def _short(path: Path) -> str:
-    return "/".join(path.parts[-3:])

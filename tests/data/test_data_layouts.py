@@ -353,6 +353,7 @@ FOLDER_WRONG: dict[str, tuple[str, object, str]] = {
     "stray label": ("road/c/1.png", np.zeros((H, W), np.uint8), "a picture for every label"),
     "class 7": ("road/a/000.png", np.full((H, W), 7, np.uint8), "classes 0 to 1, or 255"),
     "mask 9": ("eye/a/000.png", np.full((H, W), 9, np.uint8), "128 = not scored"),
+    "aspect": ("road/a/000.png", np.ones((H, H), np.uint8), "the aspect ratio of their picture"),
     "twins": ("images/a/000.jpg", np.zeros((H, W, 3), np.uint8), "one picture for each name"),
     "split of nobody": ("splits/train.txt", "zz\n", "'zz'"),
 }  # fmt: skip
@@ -368,6 +369,17 @@ def test_a_wrong_folder_is_refused(case: str, trees: Callable[[str], Path], tmp_
             write(folder / "splits" / f"{split}.txt", "a/000\n" if split == "select" else "b/001\n")
     with pytest.raises(DataError, match=message):
         read_all("folder", folder)
+
+
+def test_a_set_may_be_moved_but_not_edited(trees: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = edited(trees, "folder", tmp_path)
+    prints = [opened("folder", place).info.fingerprint for place in (trees("folder"), folder)]
+    assert prints[0] == prints[1]
+    write(folder / "road/a/000.png", np.ones((H // 2, W // 2), np.uint8))
+    prints.append(opened("folder", folder).info.fingerprint)
+    write(folder / "folder.yaml", fabricated.FOLDER_YAML + "flip: false\n")
+    prints.append(opened("folder", folder).info.fingerprint)
+    assert len(set(prints)) == 3
 
 
 def test_folder_takes_the_splits_it_is_given(trees: Callable[[str], Path], tmp_path: Path) -> None:
