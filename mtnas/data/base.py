@@ -1,8 +1,10 @@
 """The contract of a data set. Shape letters: B = batch, H, W = pixels, K = classes.
 
 Targets by type: segmentation (B,H,W) int64, 255 = ignore; depth (B,1,H,W) metres, 0 = invalid; normals (B,3,H,W) unit
-vectors in camera axes x right, y down, z forward, 0 = invalid; edges (B,1,H,W) float 0/1; classification (B,) int64;
-presence (B,K) float 0/1.
+vectors in camera axes x right, y down, z forward (field packagings: as they store them, x first), 0 = invalid;
+disparity (B,1,H,W), -1 = invalid; parts like segmentation; edges and saliency (B,1,H,W) float 0/1, 255 = not scored;
+classification (B,) int64, -1 = not labelled; presence (B,K) and attribute (B,1) float 0/1, 255 = not labelled; box
+(B,4) x0, y0, x1, y1 in shares of the sides, NaN = not labelled.
 """
 
 from __future__ import annotations

@@ -9,6 +9,12 @@ from mtnas.base.tables import check_name
 from mtnas.data.table import DATASETS
 
 SPLITS = ("train", "calibrate", "select", "report")
+#: numbers of segmentation classes a set can deliver, the usual one first
+CLASSES: dict[str, tuple[int, ...]] = {
+    "nyuv2": (13, 39, 40),
+    "cityscapes-mtan": (7, 19, 2),
+    "cityscapes-official": (19, 7),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +37,8 @@ class DataConfig:
     """Images the search scores on."""
     report: int | None = None
     """Images for the final numbers; read only at the end."""
-    classes: int = 13
-    """Segmentation classes of nyuv2: 13, 39 or 40."""
+    classes: int | None = None
+    """Segmentation classes, where a set offers several (`CLASSES`); the first of them without it."""
     targets: tuple[str, ...] = ()
     """Targets to deliver; empty for all."""
 
@@ -44,5 +50,12 @@ class DataConfig:
         for split in SPLITS:
             if (count := getattr(self, split)) is not None and count < 1:
                 raise JobError("at least one image", received=str(count), where=f"data.{split}")
-        if self.classes not in (13, 39, 40):
-            raise JobError("13, 39 or 40 classes", received=str(self.classes), where="data.classes")
+        # resolved jobs of earlier versions say 13 for every set
+        offered = CLASSES.get(self.name, (13,))
+        if self.classes is not None and self.classes not in offered:
+            raise JobError(
+                f"one of {', '.join(map(str, offered))} classes",
+                received=str(self.classes),
+                where="data.classes",
+                cure="" if self.name in CLASSES else f"remove it: the classes of {self.name} are given",
+            )

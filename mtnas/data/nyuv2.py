@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtnas.base.errors import DataError, JobError
+from mtnas.base.errors import DataError
 from mtnas.base.files import content_hash, file_hash
 from mtnas.base.progress import Progress
 from mtnas.data.base import DataInfo, Dataset, TargetInfo, chosen_targets
@@ -32,6 +32,7 @@ from mtnas.data.nyuv2_files import (
     read_numbers,
 )
 from mtnas.data.resample import Resampler
+from mtnas.data.splits import chosen, held_back, runs_of
 
 #: raise it whenever what is made of the files changes
 VERSION = "1"
@@ -43,11 +44,11 @@ ARCHIVE_OF = {"train": "train", "calibrate": "train", "select": "val", "report":
 def open_nyuv2(config: DataConfig, progress: Progress) -> Dataset:
     """Find and check the files; images are decoded when a split is first asked for."""
     folder = find_folder(config.root)
-    classes = read_classes(folder, config.classes)
+    classes = read_classes(folder, config.classes or 13)
     numbers = read_numbers(folder)
     for name in ARCHIVES:
         Archive(folder / f"{name}.zip", numbers[name]).close()
-    chosen = split_numbers(numbers, config, folder)
+    picked = split_numbers(numbers, config, folder)
     info = DataInfo(
         name="nyuv2",
         version=VERSION,
@@ -56,13 +57,13 @@ def open_nyuv2(config: DataConfig, progress: Progress) -> Dataset:
         mean=MEAN,
         std=STD,
         targets=chosen_targets(targets_of(classes), config.targets),
-        sizes={split: len(group) for split, group in chosen.items()},
-        fingerprint=fingerprint(folder, config, chosen),
+        sizes={split: len(group) for split, group in picked.items()},
+        fingerprint=fingerprint(folder, config, picked),
         research_only=True,
     )
     return Dataset(
         info,
-        {split: partial(_read_split, folder, classes, info, split, group, progress) for split, group in chosen.items()},
+        {split: partial(_read_split, folder, classes, info, split, group, progress) for split, group in picked.items()},
     )
 
 
@@ -77,7 +78,7 @@ def targets_of(classes: Classes) -> dict[str, TargetInfo]:
     }
 
 
-def fingerprint(folder: Path, config: DataConfig, chosen: dict[str, tuple[int, ...]]) -> str:
+def fingerprint(folder: Path, config: DataConfig, picked: dict[str, tuple[int, ...]]) -> str:
     """Hash of the files' bytes, the chosen images and the size."""
     files = [*(f"{name}.zip" for name in ARCHIVES), "classes.json"]
     recipe = {
@@ -85,8 +86,8 @@ def fingerprint(folder: Path, config: DataConfig, chosen: dict[str, tuple[int, .
         "version": VERSION,
         "files": {name: file_hash(folder / name) for name in files},
         "size": [config.height, config.width],
-        "classes": config.classes,
-        "numbers": {split: list(group) for split, group in chosen.items()},
+        "classes": config.classes or 13,
+        "numbers": {split: list(group) for split, group in picked.items()},
     }
     return content_hash(recipe)
 
@@ -108,40 +109,7 @@ def split_numbers(numbers: dict[str, tuple[int, ...]], config: DataConfig, folde
         "select": numbers["val"],
         "report": numbers["test"],
     }
-    return {split: _spread(pool, getattr(config, split), split) for split, pool in pools.items()}
-
-
-def runs_of(numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Maximal runs of consecutive numbers."""
-    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-    return [tuple(int(n) for n in run) for run in np.split(np.asarray(numbers), breaks)]
-
-
-def held_back(runs: list[tuple[int, ...]], wanted: int) -> tuple[int, ...]:
-    """At least `wanted` numbers in whole runs taken evenly along the set; one run always stays for training."""
-    total = sum(len(run) for run in runs)
-    held: list[int] = []
-    seen = 0
-    for run in runs[:-1]:
-        seen += len(run)
-        if len(held) < wanted * seen / total:
-            held += run
-    if len(held) < wanted:
-        raise JobError(
-            f"at most {len(held)} images, so that whole scenes are left to train on",
-            received=str(wanted),
-            where="data.calibrate",
-        )
-    return tuple(held)
-
-
-def _spread(pool: tuple[int, ...], count: int | None, split: str) -> tuple[int, ...]:
-    """`count` numbers evenly along the pool; all of them without a count."""
-    if count is None or count == len(pool):
-        return pool
-    if count > len(pool):
-        raise JobError(f"at most {len(pool)} images", received=str(count), where=f"data.{split}")
-    return tuple(pool[i] for i in np.linspace(0, len(pool) - 1, count).round().astype(int))
+    return chosen(pools, config)
 
 
 def _read_split(

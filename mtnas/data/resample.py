@@ -22,6 +22,7 @@ class Resampler:
     """From one image size to another; the weights are worked out once."""
 
     def __init__(self, size_in: tuple[int, int], size_out: tuple[int, int]) -> None:
+        self.shape_in, self.shape_out = size_in, size_out
         self._down = weights_OI(size_out[0], size_in[0])
         self._across = weights_OI(size_out[1], size_in[1])
         rows, columns = (

@@ -8,13 +8,8 @@ from collections.abc import Iterable
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import nearest
+from mtnas.data.table import TARGETS
 from mtnas.job.schema import Job, TaskConfig
-
-#: targets of each data set, so that a job can be checked without reading an image
-TARGETS: dict[str, tuple[str, ...]] = {
-    "scenes": ("segmentation", "depth", "normals", "edges", "presence", "room"),
-    "nyuv2": ("segmentation", "depth", "normals", "edges", "presence"),
-}
 
 
 def settled(job: Job) -> Job:

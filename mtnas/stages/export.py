@@ -86,4 +86,4 @@ def output_infos(tasks: Mapping[str, Task], shapes: Mapping[str, Shape]) -> list
 
 def _unit(kind: str) -> str:
     """Physical unit of a task's output."""
-    return {"depth": "m", "normals": "unit vector"}.get(kind, "")
+    return {"depth": "m", "normals": "unit vector", "box": "share of the side"}.get(kind, "")

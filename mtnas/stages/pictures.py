@@ -44,7 +44,7 @@ def write_pictures(
             if not task.dense:
                 continue
             truth = targets[name]
-            scale = _depth_scale(truth) if task.spec.type == "depth" else 1.0
+            scale = _depth_scale(truth) if task.spec.type in {"depth", "disparity"} else 1.0
             shown = {"truth": truth, **{key: task.predict(output[name]) for key, output in outputs.items()}}
             paths = {key: f"pictures/{index}-{name}-{key}.png" for key in shown}
             for key, values in shown.items():
@@ -56,9 +56,18 @@ def write_pictures(
 
 def colours(task: Task, values: np.ndarray, scale: float) -> np.ndarray:
     """(H, W, 3) uint8 for one image's labels or predictions, by task type."""
-    painters = {"segmentation": _classes, "normals": _vectors, "edges": _probability}
+    painters = {
+        "segmentation": _classes,
+        "parts": _classes,
+        "normals": _vectors,
+        "edges": _probability,
+        "saliency": _probability,
+    }
     if task.spec.type == "depth":
         return _depth(values, scale)
+    if task.spec.type == "disparity":
+        # large disparity is near, as small depth is
+        return _depth(np.where(values < 0, -1.0, np.maximum(scale - values, scale * 1e-3)), scale)
     return painters[task.spec.type](values)
 
 

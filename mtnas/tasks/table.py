@@ -9,10 +9,16 @@ TASKS: dict[str, str] = {
     "edges": "mtnas.tasks.edges:Edges",
     "classification": "mtnas.tasks.classification:Classification",
     "presence": "mtnas.tasks.presence:Presence",
+    "parts": "mtnas.tasks.parts:Parts",
+    "saliency": "mtnas.tasks.saliency:Saliency",
+    "disparity": "mtnas.tasks.disparity:Disparity",
+    "attribute": "mtnas.tasks.attribute:Attribute",
+    "box": "mtnas.tasks.box:Box",
 }
 
-#: The usual weights of four-task training (segmentation 1, depth 1, normals 10 with the mean over channels). Edges
-#: usually get 50 there because that loss divides by all pixels; ours divides by the balance weights, so 2 is alike.
+#: The usual weights of four-task training (segmentation 1, depth 1, normals 10 with the mean over channels) and of
+#: PASCAL (parts 2, saliency 5). Edges usually get 50 there because that loss divides by all pixels; ours divides by the
+#: balance weights, so 2 is alike.
 DEFAULT_WEIGHTS: dict[str, float] = {
     "segmentation": 1.0,
     "depth": 1.0,
@@ -20,4 +26,9 @@ DEFAULT_WEIGHTS: dict[str, float] = {
     "edges": 2.0,
     "classification": 1.0,
     "presence": 1.0,
+    "parts": 2.0,
+    "saliency": 5.0,
+    "disparity": 1.0,
+    "attribute": 1.0,
+    "box": 1.0,
 }

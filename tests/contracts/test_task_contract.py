@@ -11,7 +11,10 @@ from mtnas.base.errors import JobError
 from mtnas.tasks.base import IGNORE, UNLABELLED, Task, TaskSpec, make_task
 from mtnas.tasks.table import DEFAULT_WEIGHTS, TASKS
 
-CHANNELS = {"segmentation": 5, "depth": 1, "normals": 3, "edges": 1, "classification": 4, "presence": 6}
+CHANNELS = {
+    "segmentation": 5, "depth": 1, "normals": 3, "edges": 1, "classification": 4, "presence": 6, "parts": 5,
+    "saliency": 1, "disparity": 1, "attribute": 1, "box": 4,
+}  # fmt: skip
 N, H, W = 15, 9, 12
 
 
@@ -28,18 +31,24 @@ def outputs_of(kind: str, seed: int = 0) -> torch.Tensor:
 def targets_of(kind: str, *, empty: bool = False) -> torch.Tensor:
     g = torch.Generator().manual_seed(1)
     hole = torch.rand((N, 1, H, W), generator=g) < (2.0 if empty else 0.2)
-    if kind == "segmentation":
+    if kind in {"segmentation", "parts"}:
         return torch.randint(0, 5, (N, H, W), generator=g).masked_fill(hole[:, 0], IGNORE)
     if kind == "depth":
         return (0.5 + 5 * torch.rand((N, 1, H, W), generator=g)).masked_fill(hole, 0)
+    if kind == "disparity":
+        return (5 * torch.rand((N, 1, H, W), generator=g)).masked_fill(hole, -1)
     if kind == "normals":
         vectors = torch.nn.functional.normalize(torch.randn((N, 3, H, W), generator=g), dim=1)
         return vectors.masked_fill(hole, 0)
-    if kind == "edges":
+    if kind in {"edges", "saliency"}:
         return (torch.rand((N, 1, H, W), generator=g) < 0.2).float().masked_fill(hole, IGNORE)
     if kind == "classification":
         return torch.randint(0, 4, (N,), generator=g).masked_fill(hole[:, 0, 0, 0], UNLABELLED)
-    return (torch.rand((N, 6), generator=g) < 0.5).float().masked_fill(hole[:, 0, 0, :6], IGNORE)
+    if kind == "box":
+        corners = torch.rand((N, 2, 2), generator=g).sort(dim=1).values.reshape(N, 4)
+        return corners.masked_fill(hole[:, 0, 0, :1], math.nan)
+    channels = CHANNELS[kind]
+    return (torch.rand((N, channels), generator=g) < 0.5).float().masked_fill(hole[:, 0, 0, :channels], IGNORE)
 
 
 def test_every_row_has_a_weight_and_an_example() -> None:
@@ -90,7 +99,10 @@ def test_invalid_targets_are_never_read(kind: str) -> None:
     task, target, output = task_of(kind), targets_of(kind), outputs_of(kind)
     invalid = {
         "segmentation": lambda: (target == IGNORE)[:, None],
+        "parts": lambda: (target == IGNORE)[:, None],
         "depth": lambda: target == 0,
+        "disparity": lambda: target < 0,
+        "box": lambda: target.isnan(),
         "normals": lambda: (target == 0).all(1, keepdim=True),
         "classification": lambda: (target == UNLABELLED)[:, None],
     }.get(kind, lambda: target == IGNORE)()
@@ -118,7 +130,7 @@ def test_distillation_pulls_to_the_teacher(kind: str) -> None:
     at_optimum = teacher.detach().clone().requires_grad_()
     task.distill(at_optimum, teacher).backward()
     assert at_optimum.grad is not None
-    if kind != "depth":
+    if kind not in {"depth", "disparity"}:
         assert at_optimum.grad.abs().max() < 1e-6
 
 
@@ -138,20 +150,23 @@ def test_meter_does_not_see_batches(kind: str, batch: int) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 def test_perfect_output_gets_the_best_value(kind: str) -> None:
     task, target = task_of(kind), targets_of(kind)
-    if kind in {"segmentation", "classification"}:
+    if kind in {"segmentation", "parts", "classification"}:
         clean = target.clamp(0, CHANNELS[kind] - 1)
         output = 20 * torch.nn.functional.one_hot(clean, CHANNELS[kind]).float()
         output = output.movedim(-1, 1)
-    elif kind in {"edges", "presence"}:
+    elif kind in {"edges", "saliency", "presence", "attribute"}:
         output = torch.where(target == 1, 20.0, -20.0)
+    elif kind == "box":
+        output = torch.logit(target.nan_to_num(0.5))
     else:
         output = target.clone()
     meter = task.meter()
     meter.update(output, target)
+    # the histogram of angles is interpolated inside its first bin of 0.01 degree; boxes come through a float32 logit
+    near = {"normals": 0.011, "box": 1e-3}.get(kind, 1e-9)
     for metric in task.metrics:
         best = (100.0 if metric.unit == "%" else math.inf) if metric.higher_is_better else 0.0
-        # the histogram of angles is interpolated inside its first bin of 0.01 degree
-        assert meter.compute()[metric.name] == pytest.approx(best, abs=0.011 if kind == "normals" else 1e-9)
+        assert meter.compute()[metric.name] == pytest.approx(best, abs=near)
 
 
 @pytest.mark.parametrize("kind", TASKS)

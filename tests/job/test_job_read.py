@@ -181,6 +181,34 @@ def test_known_targets_are_those_of_the_data_sets() -> None:
     assert set(open_dataset(DataConfig()).info.targets) == set(TARGETS["scenes"])
 
 
+def data_job(folder: Path, text: str) -> Job:
+    """A job file that says nothing but its data (and what follows it)."""
+    path = folder / "job.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_job(path)
+
+
+def test_every_data_set_gives_its_targets_as_tasks(tmp_path: Path) -> None:
+    from mtnas.data.table import DATASETS, TARGETS
+
+    for name in TARGETS:
+        job = data_job(tmp_path, f"data: {{name: {name}}}")
+        assert tuple(task.name for task in job.tasks) == job.data.targets == TARGETS[name]
+        assert all(task.name.isidentifier() for task in job.tasks)
+    assert set(DATASETS) - set(TARGETS) == {"folder"}
+    with pytest.raises(JobError, match="at least one task"):
+        data_job(tmp_path, "data: {name: folder}")
+    assert [task.name for task in data_job(tmp_path, "data: {name: folder}\ntasks: [road]").tasks] == ["road"]
+
+
+def test_classes_are_those_a_set_offers(tmp_path: Path) -> None:
+    assert data_job(tmp_path, "data: {name: cityscapes-mtan, classes: 19}").data.classes == 19
+    with pytest.raises(JobError, match="7, 19, 2"):
+        data_job(tmp_path, "data: {name: cityscapes-mtan, classes: 40}")
+    with pytest.raises(JobError, match="remove it"):
+        data_job(tmp_path, "data: {name: pets3, classes: 19}")
+
+
 # --- overrides and paths ------------------------------------------------------------------------------------------
 
 
