@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from mtnas.base.progress import Progress, Silent
 from mtnas.data.base import Split
+from mtnas.elastic.owners import parameter_owners
 from mtnas.tasks.base import Task
+from mtnas.train.backward import Backward, make_backward, needs_owners, shared_parameters
 from mtnas.train.balance.make import make_balance
 from mtnas.train.checkpoint import weights_hash
 from mtnas.train.config import FinetuneConfig
@@ -66,6 +69,7 @@ class Plain:
     ) -> None:
         self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
         self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.backward: Backward | None = None
         self.start = weights_hash(model.state_dict())
 
     @property
@@ -84,15 +88,45 @@ class Plain:
         return dict(self.model.state_dict())
 
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
-        weight = self.config.distill_weight if self.teacher is not None else 0.0
         with batch.mode.autocast(batch.image_BCHW.device):
             outputs = self.model(batch.image_BCHW)
         labels = label_losses(self.tasks, outputs, batch.targets)
-        losses = labels
-        if self.teacher is not None and weight > 0:
-            with torch.no_grad(), batch.mode.autocast(batch.image_BCHW.device):
-                answers = self.teacher(batch.image_BCHW)
-            losses = mixed(labels, teacher_losses(self.tasks, outputs, answers), weight)
-        total = self.balance.learn(losses)
-        total.backward()
+        backward = self.backward or self._backward(outputs)
+        total = backward.largest(self._mixed(labels, outputs, batch), 1.0, lambda: self.losses(batch))
+        backward.finish()
         return as_floats({name: labels[name] for name in self.tasks}, total)
+
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        with kept_buffers(self.model), batch.mode.autocast(batch.image_BCHW.device):
+            outputs = self.model(batch.image_BCHW)
+        return self._mixed(label_losses(self.tasks, outputs, batch.targets), outputs, batch)
+
+    def _mixed(
+        self, labels: dict[str, Tensor], outputs: Mapping[str, Tensor], batch: StepBatch
+    ) -> Mapping[str, Tensor]:
+        """The losses against the labels and, where there is a teacher, its answers."""
+        if self.teacher is None or self.config.distill_weight == 0:
+            return labels
+        with torch.no_grad(), batch.mode.autocast(batch.image_BCHW.device):
+            answers = self.teacher(batch.image_BCHW)
+        return mixed(labels, teacher_losses(self.tasks, outputs, answers), self.config.distill_weight)
+
+    def _backward(self, outputs: Mapping[str, Tensor]) -> Backward:
+        """Made in the first step: which parameters tasks share is seen from the outputs' graph."""
+        special = needs_owners(self.balance, self.config.flat_radius)
+        owners = parameter_owners(self.model, {name: outputs[name] for name in self.tasks}) if special else {}
+        shared = shared_parameters(self.model, owners)
+        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius)
+        return self.backward
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Running averages and counters are afterwards what they were before."""
+    kept = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in zip(model.buffers(), kept, strict=True):
+                buffer.copy_(before)

@@ -18,6 +18,7 @@ from mtnas.base.seeds import generator
 from mtnas.data.base import Split
 from mtnas.elastic.model import ElasticModel
 from mtnas.tasks.base import Task
+from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
@@ -66,6 +67,8 @@ class Sandwich:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
+        shared = shared_parameters(elastic.model, elastic.parameter_owners)
+        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius)
 
     @property
     def module(self) -> nn.Module:
@@ -84,13 +87,18 @@ class Sandwich:
         with batch.mode.autocast(batch.image_BCHW.device):
             teacher = self.elastic.run(batch.image_BCHW, self.largest, training=True)
         losses = label_losses(self.tasks, teacher, batch.targets)
-        total = self.balance.learn(losses)
-        (total * share).backward()
+        total = self.backward.largest(losses, share, lambda: self.losses(batch))
         reported = as_floats(losses, total)
         teacher = {name: teacher[name].detach() for name in self.tasks}
         for arch in archs:
             self._student(arch, batch, teacher, share)
+        self.backward.finish()
         return reported
+
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True)
+        return label_losses(self.tasks, outputs, batch.targets)
 
     def _student(self, arch: Any, batch: StepBatch, teacher: Mapping[str, Tensor], share: float) -> None:
         with batch.mode.autocast(batch.image_BCHW.device):
@@ -99,4 +107,4 @@ class Sandwich:
         losses = label_losses(self.tasks, outputs, batch.targets)
         if weight > 0:
             losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher), weight)
-        (self.balance.apply_to(losses) * share).backward()
+        self.backward.student(losses, share)

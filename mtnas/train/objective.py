@@ -53,6 +53,10 @@ class Objective(Protocol):
         """Forward and backward; returns the losses per task, and `total`."""
         ...
 
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        """What the balance learns from, by task, with the weights as they are now; no statistics change."""
+        ...
+
 
 def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
