@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mtnas.base.progress import Progress, Silent
 from mtnas.data.base import Split
@@ -20,7 +20,7 @@ from mtnas.train.checkpoint import weights_hash
 from mtnas.train.config import FinetuneConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
-from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.result import FinetuneResult
 
 Teacher = Callable[[Tensor], Mapping[str, Tensor]]
@@ -88,17 +88,19 @@ class Plain:
         return dict(self.model.state_dict())
 
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
+        again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
         with batch.mode.autocast(batch.image_BCHW.device):
             outputs = self.model(batch.image_BCHW)
         labels = label_losses(self.tasks, outputs, batch.targets)
         backward = self.backward or self._backward(outputs)
-        total = backward.largest(self._mixed(labels, outputs, batch), 1.0, lambda: self.losses(batch))
+        total = backward.largest(self._mixed(labels, outputs, batch), 1.0, again)
         backward.finish()
         return as_floats({name: labels[name] for name in self.tasks}, total)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
-        with kept_buffers(self.model), batch.mode.autocast(batch.image_BCHW.device):
-            outputs = self.model(batch.image_BCHW)
+        averages = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = functional_call(self.model, averages, (batch.image_BCHW,))
         return self._mixed(label_losses(self.tasks, outputs, batch.targets), outputs, batch)
 
     def _mixed(
@@ -118,15 +120,3 @@ class Plain:
         shared = shared_parameters(self.model, owners)
         self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius)
         return self.backward
-
-
-@contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Running averages and counters are afterwards what they were before."""
-    kept = [buffer.clone() for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in zip(model.buffers(), kept, strict=True):
-                buffer.copy_(before)

@@ -24,7 +24,7 @@ from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
-from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.result import TrainResult
 from mtnas.train.sampling import step_archs
 
@@ -84,10 +84,11 @@ class Sandwich:
         rng = generator(self.seed, "archs", batch.step)
         archs = step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
         share = 1.0 / (1 + len(archs))
+        again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
         with batch.mode.autocast(batch.image_BCHW.device):
             teacher = self.elastic.run(batch.image_BCHW, self.largest, training=True)
         losses = label_losses(self.tasks, teacher, batch.targets)
-        total = self.backward.largest(losses, share, lambda: self.losses(batch))
+        total = self.backward.largest(losses, share, again)
         reported = as_floats(losses, total)
         teacher = {name: teacher[name].detach() for name in self.tasks}
         for arch in archs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,11 @@ def test_the_table_and_the_exam_agree() -> None:
 def isinstance_of_gradient(row: str) -> bool:
     module, _, attribute = BALANCES[row].partition(":")
     return issubclass(getattr(__import__(module, fromlist=[attribute]), attribute), GradientBalance)
+
+
+def test_every_row_is_explained() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "balancing.md").read_text(encoding="utf-8")
+    assert [row for row in BALANCES if f"| `{row}` |" not in text] == []
 
 
 def test_starts_at_the_fixed_weights(name: str) -> None:
