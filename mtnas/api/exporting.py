@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks
 from mtnas.api.files import as_onnx
+from mtnas.api.measuring import bench_settings
+from mtnas.api.profiling import DeviceProfile
 from mtnas.api.quantizing import QuantizedFile
 from mtnas.base.errors import JobError
 from mtnas.base.progress import Progress
@@ -19,7 +21,7 @@ from mtnas.export.companions import write_companions
 from mtnas.export.config import ExportConfig
 from mtnas.export.manifest import Manifest, OutputInfo, make_manifest, tensor_shape
 from mtnas.export.onnx_file import write_onnx
-from mtnas.stages.export import output_infos
+from mtnas.stages.export import output_infos, simplest
 from mtnas.tasks.base import Task
 
 FLOAT = "float.onnx"
@@ -59,6 +61,7 @@ def export(
     data: Dataset | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    profile: DeviceProfile | str | None = None,
     config: ExportConfig | None = None,
     progress: Progress | None = None,
 ) -> Exported:
@@ -71,6 +74,8 @@ def export(
         tasks: names of targets, tasks by name, or None: units, activations and class names of the manifest.
         data: its targets, and the mean and deviation its images were normalised with.
         mean, std: per channel, of images in 0..1, when there is no `data`; by default 0 and 1.
+        profile: where simplifying must not cost time: from `mtnas.profile`, or a device's name. The graph is simplified
+            (`config.simplify`) only when this is given, with `example_inputs`, and the gate lets it through.
         config: opset, open batch, files for OpenVINO and TensorRT.
         progress: shows a bar where an engine is built.
 
@@ -83,6 +88,9 @@ def export(
     path = Path(out) if str(out).endswith(".onnx") else Path(out) / "model.onnx"
     result = model.result if isinstance(model, QuantizedFile) else None
     proto = model.model if isinstance(model, QuantizedFile) else as_onnx(model, example_inputs, config)
+    if profile is not None and example_inputs is not None:
+        example = example_inputs.detach().cpu().float().numpy()
+        proto, _gate = simplest(proto, example, config, bench_settings(profile), progress)
     write_onnx(proto, path)
     float_path = path
     if result is not None and result.delivered == "int8":

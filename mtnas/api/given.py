@@ -89,6 +89,15 @@ def given_context(
     return context
 
 
+def settle(job: Job, elastic: ElasticModel, data: Dataset) -> None:
+    """Estimate the full network's batch-norm statistics now where its weights have changed since the last time.
+
+    They belong to what identifies the network; estimated later, the same call would not be known again.
+    """
+    given_context(job, RunFolder(Path()), elastic, data)  # nothing is written
+    elastic.statistics()
+
+
 def identity(elastic: ElasticModel, *, weights: bool = True) -> dict[str, Any]:
     """What tells one elastic model from another."""
     found: dict[str, Any] = {"space": elastic.space.id, "input": list(elastic.example.shape[1:])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,13 +11,13 @@ import onnx
 
 from mtnas.api.given import device_config
 from mtnas.api.profiling import DeviceProfile
-from mtnas.base.budget import Budget
-from mtnas.base.errors import DeviceMissing
 from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress, Silent
+from mtnas.base.quantity import Measured
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import matching_device, measured_precision
+from mtnas.measure.energy import energy
 from mtnas.measure.gate import Verdict, never_slower
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import measure
@@ -27,6 +27,9 @@ from mtnas.search.trial import Cost
 from mtnas.stages.costs import counted_costs_of
 
 Predict = Callable[[Selection], float]
+
+#: what is measured of one network at a time, in loops or processes of its own
+_SINGLY: dict[str, Callable[[bytes, MeasureConfig], Measured]] = {"memory_mb": peak_memory, "energy_mj": energy}
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Bench:
     def gate(self, before: Selection, after: Selection) -> Verdict:
         return never_slower(self.cut(before), self.cut(after), self.config)
 
-    def costs(self, selections: Mapping[str, Selection], memory: bool) -> dict[str, dict[str, Cost]]:
-        """Counted costs, latency measured side by side, and memory where it is asked for."""
+    def costs(self, selections: Mapping[str, Selection], limits: Collection[str]) -> dict[str, dict[str, Cost]]:
+        """Counted costs, latency measured side by side, and memory and energy where they are limited."""
         records = measure(
             {name: self.cut(chosen) for name, chosen in selections.items()}, self.config, progress=self.progress
         )
@@ -58,14 +61,14 @@ class Bench:
         for name, chosen in selections.items():
             latency = records[name].statistic(self.config.statistic)
             found[name] = {**counted_costs_of(self.graph, chosen), "latency_ms": latency}
-            if memory:
-                found[name]["memory_mb"] = peak_memory(self.cut(chosen), self.config)
+            for cost in sorted(set(limits) & set(_SINGLY)):
+                found[name][cost] = _SINGLY[cost](self.cut(chosen), self.config)
         return found
 
     def value(self, name: str, selection: Selection) -> float:
         """One cost other than latency."""
-        if name == "memory_mb":
-            return peak_memory(self.cut(selection), self.config).value
+        if name in _SINGLY:
+            return _SINGLY[name](self.cut(selection), self.config).value
         return counted_costs_of(self.graph, selection)[name].value
 
     def predict(self, profile: DeviceProfile | None) -> Predict:
@@ -83,15 +86,3 @@ class Bench:
 def bench_settings(profile: DeviceProfile | str) -> MeasureConfig:
     """The protocol of a profile, or the usual one of a device by name."""
     return profile.config if isinstance(profile, DeviceProfile) else device_config(profile)
-
-
-def check_limits(budget: Budget, config: MeasureConfig) -> None:
-    """Raise `DeviceMissing` for a limit that nobody can measure here."""
-    for limit in budget.limits:
-        if limit.name == "energy_mj":
-            raise DeviceMissing(
-                "a device with an energy counter",
-                received=f"{config.device} has none",
-                where="budget.energy_mj",
-                cure="remove this limit",
-            )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, limited, make_tasks
 from mtnas.api.given import Out, workplace
-from mtnas.api.measuring import Bench, bench_settings, check_limits
+from mtnas.api.measuring import Bench, bench_settings
 from mtnas.api.profiling import DeviceProfile
 from mtnas.api.prune_result import Pruned, PruneResult
 from mtnas.api.scores import ScoreFn, Scorer, make_scorer, task_losses
@@ -25,7 +25,9 @@ from mtnas.data.base import Dataset
 from mtnas.elastic.model import FULL, ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.devices import read_device
 from mtnas.measure.gate import Verdict
+from mtnas.measure.limits import check_limits
 from mtnas.prune.config import PruneConfig
 from mtnas.prune.importance import ImportanceInput, Losses, importance_of
 from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
@@ -200,9 +202,9 @@ class _Run:
 
     def pruned(self, folder: Path, progress: Progress | None) -> Pruned:
         subject, bench = self.subject, self.subject.bench
-        check_limits(self.budget, bench.config)
-        memory = any(limit.name == "memory_mb" for limit in self.budget.limits)
-        start = self._start(folder / "start.json", memory)
+        check_limits([limit.name for limit in self.budget.limits], read_device(bench.config.device))
+        names = {limit.name for limit in self.budget.limits}
+        start = self._start(folder / "start.json", names)
         limits = limit_constraints(self.budget, {name: cost.value for name, cost in start.items()})
         scores = subject.scores(FULL)
         scorer = subject.scorer.bounded(scores)
@@ -210,7 +212,7 @@ class _Run:
         groups = subject.elastic.groups
         plan = plan_pruning(groups, FULL, tools, self._targeted(limits, start), folder / "steps.jsonl", progress)
         delivered, gate = self._gated(plan)
-        costs = bench.costs({"before": FULL, "after": delivered}, memory)
+        costs = bench.costs({"before": FULL, "after": delivered}, names)
         widths = delivered.widths(groups)
         module = subject.module(delivered)
         tracked = any(getattr(layer, "track_running_stats", False) for layer in module.modules())
@@ -229,10 +231,10 @@ class _Run:
         )
         return Pruned(module, result)
 
-    def _start(self, path: Path, memory: bool) -> Mapping[str, Cost]:
+    def _start(self, path: Path, names: set[str]) -> Mapping[str, Cost]:
         """The costs that percents refer to: measured once, so that an interrupted plan keeps its target."""
         if not path.exists():
-            costs = self.subject.bench.costs({"before": FULL}, memory)["before"]
+            costs = self.subject.bench.costs({"before": FULL}, names)["before"]
             write_json(path, {"schema": "prune-start/1", **{name: cost.to_json() for name, cost in costs.items()}})
         stored = read_json(path, schema="prune-start/1")
         return {name: cost_from_json(cost) for name, cost in stored.items() if name != "schema"}

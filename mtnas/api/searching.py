@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from mtnas.api.data import Tasks, make_tasks
-from mtnas.api.given import Call, Out, given_context, identity, tasks_identity, workplace
+from mtnas.api.given import Call, Out, given_context, identity, settle, tasks_identity, workplace
 from mtnas.api.profiling import DeviceProfile
 from mtnas.base.budget import Budget, Floor
 from mtnas.base.errors import JobError
@@ -22,12 +22,13 @@ from mtnas.search.config import SearchConfig
 from mtnas.search.front import Front
 from mtnas.stages import search as stage
 from mtnas.stages.context import RunContext
-from mtnas.stages.costs import Cost, check_budget, counted_costs, limits_memory, measured_memory
+from mtnas.stages.costs import Cost, check_budget, counted_costs, measured_singly
 from mtnas.stages.folder import RunFolder
 from mtnas.stages.profile import full_costs
 from mtnas.tasks.base import Task
 
 Bounds = Mapping[str, float | int | str]
+_PROFILE_AGAIN = "profile this model: mtnas.profile(elastic, device=...)"
 
 
 def search(
@@ -76,6 +77,7 @@ def search(
     wishes: dict[str, Bounds] = {"budget": budget or {}, "floors": floors or {}, "preference": preference or {}}
     job = _job(wishes, _with_trials(config, trials), score or ScoreConfig(), profile.config, seed)
     _check_profile(elastic, profile)
+    settle(job, elastic, data)
     with workplace(out, "search", _inputs(job, elastic, found, data, profile)) as call:
         if not call.done:
             inputs = RunFolder(call.folder / "inputs")
@@ -120,8 +122,8 @@ def _inputs(
 def _search(call: Call, context: RunContext, profile: DeviceProfile) -> None:
     context.graph, context.profile = profile.graph, profile.record
     record = profile.to_json()
-    if limits_memory(context):
-        record["memory_mb"] = measured_memory(context, context.cut(Selection.of({}))).to_json()
+    for name, cost in measured_singly(context, context.cut(Selection.of({}))).items():
+        record[name] = cost.to_json()
     write_json(context.run.stage("profile") / "profile.json", record)
     check_budget(context, {"largest": full_costs(context), "smallest": _smallest_costs(context)})
     call.finish(stage.run(context, call.folder))
@@ -131,13 +133,11 @@ def _smallest_costs(context: RunContext) -> dict[str, Cost]:
     point = context.profile.extreme("smallest")
     costs: dict[str, Cost] = {**counted_costs(context, point.selection)}
     costs["latency_ms"] = point.record.statistic(context.job.device.statistic)
-    if limits_memory(context):
-        costs["memory_mb"] = measured_memory(context, context.cut(point.selection))
-    return costs
+    return {**costs, **measured_singly(context, context.cut(point.selection))}
 
 
 def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
-    """Groups and input size must be those that were profiled."""
+    """Groups, blocks that may be left out, and input size must be those that were profiled."""
     ours = [(group.name, group.size, group.frozen) for group in elastic.groups]
     theirs = [(group.name, group.size, group.frozen) for group in profile.graph.groups]
     sizes = tuple(elastic.example.shape[1:]), tuple(profile.graph.input_shape[1:])
@@ -146,5 +146,13 @@ def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             f"a profile of this elastic model, input {sizes[0]}",
             received=f"other channel groups, or input {sizes[1]}",
             where="profile",
-            cure="profile this model: mtnas.profile(elastic, device=...)",
+            cure=_PROFILE_AGAIN,
+        )
+    depths = tuple(elastic.skippable), tuple(profile.graph.bypasses)
+    if depths[0] != depths[1]:
+        raise JobError(
+            f"a profile that leaves out {', '.join(depths[0]) or 'no block'}",
+            received=f"one that leaves out {', '.join(depths[1]) or 'no block'}",
+            where="profile",
+            cure=_PROFILE_AGAIN,
         )

@@ -87,10 +87,11 @@ class SideBySide:
         }
 
     def __str__(self) -> str:
-        lines = [list(HEAD), *(row.cells() for row in self.rows)]
+        names = _short([row.name for row in self.rows])
+        lines = [list(HEAD), *([name, *row.cells()[1:]] for name, row in zip(names, self.rows))]
         widths = [max(len(line[k]) for line in lines) for k in range(len(HEAD))]
         told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
-        notes = [f"  {row.name}: {row.record.note}" for row in self.rows if row.record.note]
+        notes = [f"  {name}: {row.record.note}" for name, row in zip(names, self.rows) if row.record.note]
         here = self.environment
         told.append(f"{self.device}: {here.runtime} {here.runtime_version}, {here.threads} thread(s), {here.cpu}")
         return "\n".join([*told, *notes])
@@ -141,6 +142,19 @@ def measure(
         for name, model in models.items()
     ]
     return SideBySide(tuple(rows), config.device, records[first].environment)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names without the folders that all have in common."""
+    parts = [Path(name).parts for name in names]
+    common = 0
+    while (
+        len({part[common] for part in parts if len(part) > common + 1})
+        == 1
+        == len({len(p) > common + 1 for p in parts})
+    ):
+        common += 1
+    return [str(Path(*part[common:])) for part in parts]
 
 
 def _named(files: Sequence[str | Path] | Mapping[str, str | Path]) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
-from mtnas.api.given import Out, given_context, identity, tasks_identity, workplace
+from mtnas.api.given import Out, given_context, identity, settle, tasks_identity, workplace
 from mtnas.base.files import read_json
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
@@ -41,7 +41,7 @@ def train(
     """Train the elastic model once, so that every sub-network works (sandwich rule, in-place distillation).
 
     The elastic model's weights change, which are its own; the model it was made from does not. Batch-norm statistics
-    of sub-networks come from the data's calibrate split from here on.
+    come from the data's calibrate split from here on; those of the full network are in place afterwards.
 
     Args:
         elastic: from `make_elastic`.
@@ -67,15 +67,18 @@ def train(
         "config": asdict(config),
         "seed": seed,
     }
+    job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
-        context = given_context(Job(seed=seed, train=config), call.run, elastic, data, found, progress)
+        context = given_context(job, call.run, elastic, data, found, progress)
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
+            settle(job, elastic, data)
             return _past(call.folder)
         result = loop.train(
             elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
         )
         call.finish(result.weights_hash)
+        settle(job, elastic, data)
     return result
 
 

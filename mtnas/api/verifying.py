@@ -26,6 +26,7 @@ from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.measure.certify import Certificate, certify
 from mtnas.measure.config import MeasureConfig
+from mtnas.measure.energy import energy
 from mtnas.measure.memory import peak_memory
 from mtnas.measure.protocol import measure
 from mtnas.score.score import score
@@ -190,4 +191,6 @@ def _full(graph: ElasticGraph, budget: Budget, config: MeasureConfig, progress: 
         costs["latency_ms"] = record.statistic(config.statistic).value
     if "memory_mb" in relative:
         costs["memory_mb"] = peak_memory(model, config, progress=progress).value
+    if "energy_mj" in relative:
+        costs["energy_mj"] = energy(model, config, progress=progress).value
     return costs

@@ -44,7 +44,8 @@ def choose_next(
     cost_N = np.maximum(base.predict(features_NF), 0.2 * cost_K.min())
     points_ND = directions(features_NF, cost_N)
     covariance = np.linalg.inv(np.eye(points_ND.shape[1]) / _PRIOR + points_ND[list(known)].T @ points_ND[list(known)])
-    left, chosen = list(free), []
+    left = list(free)
+    chosen: list[int] = []
     while left and len(chosen) < count:
         rows = points_ND[left]
         variance = np.einsum("nd,de,ne->n", rows, covariance, rows)

@@ -39,7 +39,8 @@ class Chosen:
 def choose(features_NF: np.ndarray, measured_N: np.ndarray, seed: int, names: Sequence[str] = ()) -> Chosen:
     """First the features with the simplest shape, then the linear base, then what is added to the best one."""
     folds_RN = make_folds(len(measured_N), seed)
-    table, scores = candidates(), {}
+    table = candidates()
+    scores: dict[str, float] = {}
 
     def unseen(kind: str, index: Sequence[int]) -> np.ndarray:
         rows_NF = features_NF[:, list(index)]

@@ -83,6 +83,7 @@ class MeasureConfig:
     """Order of rounds, inputs, resampling."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "affinity", tuple(self.affinity))  # a list, when it comes back from JSON
         _positive(
             self,
             "threads",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,5 +93,5 @@ def _measure(
     return values
 
 
-def _record(name: str, point: ProfilePoint, measured: Measured) -> Mapping[str, Any]:
+def _record(name: str, point: ProfilePoint, measured: Measured) -> dict[str, Any]:
     return {"kind": "cost", "cost": name, "id": point.selection.id, "measured": measured.to_json()}

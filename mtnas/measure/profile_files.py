@@ -27,6 +27,7 @@ from mtnas.measure.devices import DeviceDescription, check_precision, read_devic
 from mtnas.measure.enough import Learning
 from mtnas.measure.predictor import CostPredictor
 from mtnas.measure.protocol import SelfTest, environment_here
+from mtnas.measure.quality import outlier_totals, untrusted_totals
 from mtnas.measure.reach.base import Model, model_bytes
 from mtnas.measure.record import Environment, LatencyRecord, read_measured
 
@@ -147,12 +148,15 @@ class Profile:
             "smallest": self.extreme("smallest").record.p50.to_json(),
             "measured": len(self.points),
             "unstable": sum(not point.record.stable for point in self.points),
+            "outliers": outlier_totals([point.record for point in self.points]),
+            "untrusted": untrusted_totals([point.record for point in self.points]),
             "created": self.created,
             "learning": None if self.learning is None else self.learning.to_json(len(self.points)),
             "input_shape": list(self.input_shape),
             "costs": {name: _summary(one) for name, one in self.costs.items()},
             "predictor": {
                 "kind": self.predictor.kind,
+                "columns": "" if self.predictor.columns is None else self.predictor.columns.name,
                 "steps": {} if self.predictor.columns is None else dict(self.predictor.columns.steps),
                 "scores": dict(self.predictor.scores),
                 "cross_validated_percent": self.predictor.cross_validated_percent,

@@ -184,7 +184,9 @@ class _Copy:
         self._node("DequantizeLinear", [middle, *scale], target, f"{name}_DequantizeLinear", **attributes)
 
     def _node(self, operator: str, inputs: Sequence[str], output: str, name: str, **attributes: int) -> None:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name, **attributes))
+        node = helper.make_node(operator, inputs, [output], name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
 
     def _scale_of(self, name: str) -> tuple[str, str]:
         """Names of scale and zero point, made on first use."""

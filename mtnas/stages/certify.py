@@ -39,7 +39,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     write_json(folder / "certificate.json", record)
     write_json(context.run.stage("verify") / "certificate.json", record)
     Journal(folder / ATTEMPTS).append(record)
-    return {"met": record["met"], "model": record["model_sha256"]}
+    return record
 
 
 def certify_run(path: Path, config: MeasureConfig | None = None, progress: Progress | None = None) -> Certificate:

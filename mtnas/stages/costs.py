@@ -68,11 +68,18 @@ def measured_costs(
         latency = record.statistic(config.statistic)
         factor = anchor_ms / record.anchor_ms if anchor_ms and config.correct_drift else 1.0
         costs[name] = {**counted_costs(context, selection), "latency_ms": scaled(latency, factor)}
-        if limits_memory(context):
-            costs[name]["memory_mb"] = measured_memory(context, models[name])
-        if limits_energy(context):
-            costs[name]["energy_mj"] = measured_energy(context, models[name])
+        costs[name] |= measured_singly(context, models[name])
     return costs
+
+
+def measured_singly(context: RunContext, model: bytes) -> dict[str, Cost]:
+    """Memory and energy of one network, in processes and loops of its own, where the budget limits them."""
+    found: dict[str, Cost] = {}
+    if limits_memory(context):
+        found["memory_mb"] = measured_memory(context, model)
+    if limits_energy(context):
+        found["energy_mj"] = measured_energy(context, model)
+    return found
 
 
 def scaled(measured: Measured, factor: float) -> Measured:

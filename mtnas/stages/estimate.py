@@ -10,7 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mtnas.job.schema import Job
 from mtnas.stages.context import RunContext
+from mtnas.stages.estimate_measuring import (
+    candidates_s,
+    certifying_s,
+    int8_copies_s,
+    networks_s,
+    parts_s,
+    probing_s,
+    profiling_s,
+)
 
 #: making images, drawing the graph, exporting, verifying, reporting
 _FIXED_S = 20.0
@@ -28,38 +38,33 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
     networks = 1.0 + small + job.train.random_widths * middle
     scored = job.score.calibrate_images + min(job.score.select_images or sizes["select"], sizes["select"])
     lines = 1 if job.search.random_line() is None else 2
+    measuring_scores = candidates_s(job, latency_ms * middle, job.search.trials * lines) if _measures_all(job) else 0.0
     found = {
+        "space": probing_s(context),
         "train": job.train.epochs * sizes["train"] * learn_s * networks,
-        "profile": job.device.samples * _measuring_s(context, latency_ms * middle),
+        "profile": profiling_s(context, latency_ms, latency_ms * middle),
         "search": job.search.trials * lines * scored * forward_s * middle
-        + job.search.measure_front * _measuring_s(context, latency_ms * middle),
+        + measuring_scores
+        + candidates_s(job, latency_ms * middle, job.search.measure_front),
         "prune": _pruning_s(context, forward_s, learn_s * middle, latency_ms * middle),
-        "certify": _certifying_s(context, latency_ms * middle),
-        "rest": _FIXED_S + sizes["report"] * forward_s * 6,
+        "quantize": int8_copies_s(context, latency_ms * middle),
+        "verify": sizes["report"] * forward_s * 6 + parts_s(context, latency_ms * middle),
+        "certify": certifying_s(job, latency_ms * middle),
+        "rest": _FIXED_S,
     }
     return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
+
+
+def _measures_all(job: Job) -> bool:
+    """Whether every candidate of a search is measured, since a limit is of what no predictor tells."""
+    return any(limit.name in {"memory_mb", "energy_mj"} for limit in job.budget.limits)
 
 
 def _pruning_s(context: RunContext, forward_s: float, learn_s: float, latency_ms: float) -> float:
     """Judged steps with four networks each, then fine-tuning with the full network as teacher."""
     job, images = context.job, context.dataset.info.sizes["train"]
     steps = job.prune.max_steps // 2 if job.prune.enabled else 0
-    return steps * 4 * _measuring_s(context, latency_ms) + job.finetune.epochs * images * (learn_s + forward_s)
-
-
-def _measuring_s(context: RunContext, latency_ms: float) -> float:
-    """One network: opening it, warming up, rounds, and its share of the anchor's."""
-    device = context.job.device
-    round_ms = max(device.round_ms, device.round_runs * latency_ms)
-    return 0.2 + (2.0 * device.warmup_ms + 1.5 * device.rounds * round_ms) / 1e3
-
-
-def _certifying_s(context: RunContext, latency_ms: float) -> float:
-    """Fresh processes, each with two copies of the delivered file; the full network again for percent limits."""
-    device = context.job.device
-    round_ms = max(device.round_ms, device.round_runs * latency_ms)
-    process_s = 1.0 + 2.0 * (2.0 * device.warmup_ms + device.certify_rounds * round_ms) / 1e3
-    return device.processes * process_s + _measuring_s(context, 2.0 * latency_ms)
+    return networks_s(job.device, latency_ms, 4 * steps) + job.finetune.epochs * images * (learn_s + forward_s)
 
 
 def _seconds_per_image(context: RunContext) -> tuple[float, float]:

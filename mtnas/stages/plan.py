@@ -15,7 +15,7 @@ from mtnas.stages.costs import check_saved_budget
 from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight
-from mtnas.stages.steps import stated_step
+from mtnas.stages.steps import delivered_precisions, stated_step
 
 
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         except Infeasible as error:
             verdict = str(error)
         choices = len(context.elastic.space.choices)
-        seconds = seconds_by_stage(context, record)
+        seconds, step = seconds_by_stage(context, record), context.width_step
+        precisions = " and ".join(delivered_precisions(context))
     steps = sizes["train"] // job.train.batch_size
     return {
         "schema": "plan/1",
@@ -50,15 +51,26 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         "images": dict(sizes),
         "seconds": seconds,
         "stages": {
+            "space": f"width steps of {job.device.device} are probed in {precisions}"
+            if job.space.round_to == "probe"
+            else f"widths are multiples of {step}",
             "train": f"{job.train.epochs} epochs, {steps} steps each, {job.train.random_widths + 2} networks a step",
-            "profile": f"{job.device.samples} sub-networks measured on {job.device.device}",
+            "profile": f"{job.device.samples} sub-networks at most, and each part's cost, on {job.device.device}",
             "search": f"{job.search.trials} networks with {job.search.strategy}, a random line beside it",
             "prune": f"to {job.prune.target} of the chosen network's latency" if job.prune.enabled else "off",
             "finetune": f"{job.finetune.epochs} epochs",
-            "quantize": job.quantize.dialect if job.quantize.enabled else "off",
+            "quantize": _quantizing(job),
+            "verify": "every head of the exported file, and what each part of it costs",
             "certify": f"the delivered file in {job.device.processes} fresh processes, bound on {job.device.statistic}",
         },
     }
+
+
+def _quantizing(job: Job) -> str:
+    if not job.quantize.enabled:
+        return "off"
+    copies = job.device.int8_samples
+    return job.quantize.dialect + (f", {copies} int8 copies measured where the profile is of float32" if copies else "")
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -72,7 +84,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"{latency['smallest']:.3f} ms measured",
         f"  images   {', '.join(f'{name} {count}' for name, count in plan['images'].items())}",
     ]
-    times = {name: f" (about {duration(seconds)})" for name, seconds in plan["seconds"].items()}
+    times = {name: f" (about {duration(seconds)})" for name, seconds in plan["seconds"].items() if seconds}
     lines += [f"  {name:<9}{text}{times.get(name, '')}" for name, text in plan["stages"].items()]
     lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mtnas.base.errors import DeviceMissing, JobError
+from mtnas.base.errors import JobError
 from mtnas.base.optional import require
 from mtnas.base.tables import check_name
 from mtnas.job.schema import Job
 from mtnas.measure.devices import DeviceDescription, matching_device
+from mtnas.measure.limits import check_limits
 from mtnas.measure.predictor import FOLDS
 from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
@@ -28,14 +29,7 @@ def _space(job: Job) -> None:
     read_rules(job.space.rules)
     device = matching_device(job.device)
     _int8(job, device)
-    for limit in job.budget.limits:
-        if limit.name not in device.limits:
-            raise DeviceMissing(
-                f"a device that can measure {limit.name}",
-                received=f"{device.name} has {', '.join(device.limits)}",
-                where=f"budget.{limit.name}",
-                cure="remove this limit, or describe a device that has such a counter",
-            )
+    check_limits([limit.name for limit in job.budget.limits], device)
 
 
 def _int8(job: Job, device: DeviceDescription) -> None:

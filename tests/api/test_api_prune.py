@@ -207,7 +207,10 @@ class Fixed(nn.Module):
         ({"tasks": ["depth"]}, JobError, "no score= and no data="),
     ],
 )
-def test_what_is_refused(settings: dict[str, object], kind: type[Exception], message: str) -> None:
+def test_what_is_refused(
+    settings: dict[str, object], kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtnas.measure.limits.find_counter", lambda *_: (None, ["RAPL: no package"]))
     with pytest.raises(kind, match=message):
         mtnas.prune(Chain(), example(), **settings)
 

@@ -6,15 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import depth_zoo
 import pytest
 import torch
 from api_subject import QUICK, TASKS, TRAIN, Chain, Ready, example, same, state_of, user_data, user_model
+from torch import Tensor, nn
 
 import mtnas
 from mtnas.base.errors import FloorMissed, Infeasible, JobError
 from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
+from mtnas.graph.build import build_elastic_graph
 from mtnas.search.config import SearchConfig
+from mtnas.space.rules import SpaceRules
 from mtnas.stages.evaluate import Evaluator
 
 
@@ -130,6 +134,36 @@ def test_the_profile_of_another_model_is_refused(ready: Ready) -> None:
     larger = mtnas.make_elastic(user_model(), torch.randn(1, 3, 48, 32), prove=False)
     with pytest.raises(JobError, match="48"):
         mtnas.search(larger, TASKS, ready.data, ready.profile)
+
+
+class WithBlock(nn.Module):
+    """One block that may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = nn.Conv2d(3, 16, 3, 2, 1), depth_zoo.Residual()
+        self.depth = nn.Conv2d(16, 1, 1)
+
+    def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
+        return {"depth": self.depth(self.block(self.stem(image_BCHW)))}
+
+
+def test_a_profile_that_knows_no_depth_is_refused(ready: Ready) -> None:
+    elastic = mtnas.make_elastic(WithBlock(), example(), rules=SpaceRules(depth=True), prove=False)
+    assert elastic.skippable == ("block",)
+    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    with pytest.raises(JobError, match=r"(?s)a profile that leaves out block.*one that leaves out no block"):
+        mtnas.search(elastic, ["depth"], ready.data, replace(ready.profile, graph=graph))
+
+
+def test_a_search_after_training_on_ones_own_is_known_again(ready: Ready, tmp_path: Path) -> None:
+    """Statistics that the changed weights void are estimated before the call is looked up."""
+    elastic = mtnas.make_elastic(user_model(), example(), prove=False)
+    elastic.load_state(ready.elastic.state())
+    settings: dict[str, Any] = {"trials": 2, "out": tmp_path}
+    front = mtnas.search(elastic, TASKS, ready.data, ready.profile, **settings)
+    assert mtnas.search(elastic, TASKS, ready.data, ready.profile, **settings) == front
+    assert not list(tmp_path.glob("*superseded*"))
 
 
 def test_searching_leaves_the_weights_alone(ready: Ready) -> None:

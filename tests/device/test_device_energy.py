@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import pytest
 
 from mtnas.device.counters import Ina, NvmlEnergy, Rapl, find_counter, integral_mj, on_gpu
 from mtnas.device.energy import energy_repeats, measure_energy
+from mtnas.device.job import JOBS
+from mtnas.device.store import Store
+from mtnas.measure.anchor import anchor_model
 
 ZONES = "sys/class/powercap"
 
@@ -176,3 +179,16 @@ def test_the_job_measures_every_model_on_the_counter_there_is(tmp_path: Path) ->
         for row in record["repeats"]:
             assert row["gross_mj"] * row["runs"] == pytest.approx(1e4 * row["seconds"], rel=0.3)
             assert row["idle_w"] == pytest.approx(10.0, rel=0.3)
+
+
+def test_the_runners_job_opens_warms_and_counts_a_real_network(tmp_path: Path) -> None:
+    jetson(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(anchor_model())
+    said: list[Sequence[dict[str, Any]]] = []
+    how = {"runtime": "onnxruntime", "threads": 1, "spinning": False, "seed": 0}
+    warm = {"warmup_ms": 1.0, "warmup_cap_ms": 5.0, "round_ms": 1.0, "round_runs": 1, "max_round_runs": 5}
+    loops = {"repeats": 2, "loop_s": 0.05, "idle_s": 0.02, "root": str(tmp_path)}
+    JOBS["energy"]({**how, **warm, **loops, "models": {"net": str(tmp_path / "net.onnx")}}, Store(), said.append)
+    ((record,),) = said
+    assert record["event"] == "energy" and record["name"] == "net" and record["counter"] == "ina"
+    assert all(row["runs"] >= 1 and row["gross_mj"] > 0 for row in record["repeats"])

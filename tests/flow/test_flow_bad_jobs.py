@@ -30,13 +30,14 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "other threads than the device": (("device.threads=7",), 2, ("device.threads", "set device.threads")),
     "nothing to fit on": (("device.samples=4",), 2, ("device.samples", "at least 5", "4 of 4")),
     "unknown criterion": (("prune.criterion=tailor",), 2, ("prune.criterion", "did you mean 'taylor'")),
-    "cost without a counter": (("budget.energy_mj=5",), 4, ("budget.energy_mj", "remove this limit")),
+    "cost without a counter": (("budget.energy_mj=5",), 4, ("budget.energy_mj", "RAPL", "remove this limit")),
     "rules that do not exist": (("space.rules=corse",), 2, ("corse", "coarse")),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_at_once(finished: FinishedRun, tmp_path: Path, case: str) -> None:
+def test_refused_at_once(finished: FinishedRun, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtnas.measure.limits.find_counter", lambda *_: (None, ["RAPL: no package"]))
     changes, code, words = REFUSED[case]
     run = finished.copy(tmp_path / "run")
     before = tree(run)

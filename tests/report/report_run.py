@@ -219,7 +219,10 @@ class FakeRun:
             )
         held = {"spearman": 0.994, "mape_percent": 1.9, "median_error_percent": 1.4, "within_10_percent": 100.0}
         predictor = {
-            "kind": "ridge",
+            "kind": "ridge 0.01",
+            "columns": "step 16",
+            "steps": {"conv3x3": 16, "conv1x1": 1},
+            "scores": {"step 8": 3.1, "step 16": 2.2, "non-negative 1e-06": 2.2, "ridge 0.01": 1.9},
             "held_out": {**held, "coverage_percent": 90.0, "count": 10},
             "points": points,
             "trustworthy": True,
@@ -227,8 +230,18 @@ class FakeRun:
         }
         device = {"device": "local-ort", "runtime": "onnxruntime 1.31.0", "threads": 1, "aa_resolution_percent": 0.8}
         ends = {"largest": measured(3.1), "smallest": measured(0.42)}
+        learning = {"networks": [10, 20, 30], "errors_percent": [4.0, 2.5, 1.9], "reason": "good enough", "more": 40}
+        quality = {
+            "measured": 40,
+            "learning": {**learning, "gain_percent": 0.31, "sentence": ""},
+            "outliers": {"count": 12, "runs": 4800, "share_percent": 0.25, "interrupted": 9, "networks": 7},
+            "untrusted": {"networks": 2, "reasons": [{"example": "load 3.1 on 2 <cores>", "networks": 2}]},
+            "costs": {"memory_mb": {"kind": "ridge 0.1", "unit": "mb", "doubt": "", "held_out": {**held, "count": 4}}},
+        }
         self.write("3-profile/parts.json", parts_record(self.tasks, 3.1))
-        self.write("3-profile/profile.json", {"schema": "profile-stage/1", **device, **ends, "predictor": predictor})
+        self.write(
+            "3-profile/profile.json", {"schema": "profile-stage/1", **device, **ends, **quality, "predictor": predictor}
+        )
 
     def search(self) -> None:
         shares = np.clip(self.rng.beta(2.2, 3.0, 64), 0.12, 1.0)

@@ -1,7 +1,8 @@
 """One cell of the predictor benchmark: a space on a runtime in a precision, profiled, and checked on fresh networks.
 
 Everything measured lies in the cell's folder, so that a stopped benchmark goes on and predictors can be fitted again
-without measuring. Test networks are measured like all others, half before the profile and half after it.
+without measuring. Test networks are measured like all others, but twice: before the profile, and after it in other
+company. Where the two visits disagree a third one decides.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ DEVICES = {"onnxruntime": "local-ort", "openvino": "local-openvino"}
 MIXED = "mixed"
 SIZES = ((96, 128), (64, 96), (128, 160))
 #: Choices that are no channel groups travel inside a selection under names that no layer has.
+#: Test networks whose two visits differ by more than this (log ratio) are visited a third time.
+APART = 0.05
 PRECISION, SIZE = "~float branches", "~input size"
 
 
@@ -178,38 +181,44 @@ class Measurements:
     Args:
         profile: of the pool.
         seconds: that the profile took.
-        test_ms: of the test networks, at the anchor's usual speed, in their order.
-        again_ms: of the first of them, measured once more later.
+        test_ms: of the test networks, at the anchor's usual speed, in their order: the median of their visits.
+        apart_N: how far the first two visits lie apart, as a logarithm.
+        torn: how many networks had a third visit.
     """
 
     profile: Profile
     seconds: float
     test_ms: np.ndarray
-    again_ms: np.ndarray
+    apart_N: np.ndarray
+    torn: int
 
 
 def measure_cell(subject: Subject, folder: Path, progress: Progress) -> Measurements:
     """Profile and tests; what is there already is not measured again."""
     config, tests = subject.cell.config, subject.tests
     journal = Journal(folder / "tests.jsonl")
-    measure_tests(subject, tests[: len(tests) // 2], "first", journal, progress)
+    measure_tests(subject, tests, "first", journal, progress)
     started = time.monotonic()
     names = subject.described[0]
     profile = build_profile(
         subject.cut, subject.features, subject.pool, config, folder / "device", names=names, progress=progress
     )
     seconds = _remembered(folder / "seconds.json", time.monotonic() - started)
-    measure_tests(subject, tests[len(tests) // 2 :], "first", journal, progress)
-    again = tests[: min(config.batch, len(tests))]
-    measure_tests(subject, again, "again", journal, progress)
+    shuffled = [tests[i] for i in generator(config.seed, "second visit").permutation(len(tests))]
+    measure_tests(subject, shuffled, "second", journal, progress)
     usual_ms = float(np.median([point.record.anchor_ms for point in profile.points]))
-    found = {(record["id"], record["visit"]): record for record in journal.records()}
 
-    def corrected(selections: Sequence[Selection], visit: str) -> np.ndarray:
-        records = [found[selection.id, visit] for selection in selections]
-        return np.asarray([record["ms"] * usual_ms / record["anchor_ms"] for record in records])
+    def visits(visit: str) -> np.ndarray:
+        """Latency of every test network in a visit, at the anchor's usual speed; NaN where there was none."""
+        found = {record["id"]: record for record in journal.records() if record["visit"] == visit}
+        ratios = [found[s.id]["ms"] / found[s.id]["anchor_ms"] if s.id in found else np.nan for s in tests]
+        return usual_ms * np.asarray(ratios)
 
-    return Measurements(profile, seconds, corrected(tests, "first"), corrected(again, "again"))
+    first, second = visits("first"), visits("second")
+    torn = [s for s, gap in zip(tests, np.abs(np.log(second / first))) if gap > APART]
+    measure_tests(subject, torn, "third", journal, progress)
+    truth = np.nanmedian(np.stack([first, second, visits("third")]), axis=0)
+    return Measurements(profile, seconds, truth, np.abs(np.log(second / first)), len(torn))
 
 
 def _remembered(path: Path, seconds: float) -> float:

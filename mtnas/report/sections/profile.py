@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from mtnas.report.figures import ACCENT, LEGEND, QUIET, Trace, axis, errors, figure, line
 from mtnas.report.gather import Record, Results
-from mtnas.report.html import Html, badge, facts, join, note, tag
+from mtnas.report.html import Html, badge, facts, join, note, table, tag
 from mtnas.report.sections import parts
+from mtnas.report.sections import predictor as predictors
 from mtnas.report.words import number, percent, quantity
 
 
@@ -24,6 +25,7 @@ def render(results: Results) -> Html:
         ("threads", profile.get("threads")),
         ("precision", profile.get("precision")),
         ("sub-networks measured", _measured(profile)),
+        ("runs that were outliers", _outliers(profile.get("outliers") or {})),
         ("A/A resolution", _percent(profile.get("aa_resolution_percent"), 2)),
         ("largest network", quantity(profile.get("largest"), "latency_ms", True) if profile.get("largest") else None),
         (
@@ -42,7 +44,7 @@ def render(results: Results) -> Html:
     ]
     aa = note("A/A resolution: the difference that this machine shows between two copies of one file.")
     trusted = (trust(predictor), facts(errors_held), calibration(predictor.get("points") or ()))
-    return join(facts(pairs), aa, *trusted, parts.full(results))
+    return join(facts(pairs), aa, untrusted(profile), *trusted, predictors.render(profile), parts.full(results))
 
 
 def _measured(profile: Record) -> str | None:
@@ -50,6 +52,27 @@ def _measured(profile: Record) -> str | None:
         return None
     unstable = f", {profile['unstable']} of them unstable" if profile.get("unstable") else ""
     return f"{profile['measured']}{unstable}"
+
+
+def _outliers(totals: Record) -> str | None:
+    """Such as `12 of 4,800 (0.25 %), 9 of them interrupted`."""
+    if not totals.get("runs"):
+        return None
+    interrupted = f", {totals['interrupted']:,} of them interrupted" if totals.get("interrupted") else ""
+    return f"{totals['count']:,} of {totals['runs']:,} ({percent(totals.get('share_percent'), 2)}){interrupted}"
+
+
+def untrusted(profile: Record) -> Html | None:
+    """What the machine's state said against the numbers, with how many networks it concerns."""
+    found = profile.get("untrusted") or {}
+    if not found.get("networks"):
+        return None
+    rows = [(reason.get("example"), reason.get("networks")) for reason in found.get("reasons") or ()]
+    line = f" The machine's state speaks against {found['networks']} of {profile.get('measured')} measured networks."
+    return join(
+        tag("p", {"class": "gate"}, "Measurements: ", badge("warn", "not all trusted"), line),
+        table("Why", ("what the machine said, for example", "networks"), rows),
+    )
 
 
 def trust(predictor: Record) -> Html:
