@@ -130,11 +130,11 @@ class TaskByTask:
         if self.balance.watches:
             self.balance.watch([parameter.grad for parameter in self.shared])
 
-    def _add(self, losses: Losses, share: float) -> dict[str, list[Tensor | None]]:
+    def _add(self, losses: Losses, share: float) -> Rows:
         """Add one network's gradients; returns them by task, shared parameters first."""
         each = self.balance.each(losses)
         parameters = [*self.shared, *self.own]
-        found = {}
+        found: Rows = {}
         for count, (task, loss) in enumerate(each.items(), start=1):
             more = count < len(each)
             found[task] = list(torch.autograd.grad(loss * share, parameters, retain_graph=more, allow_unused=True))

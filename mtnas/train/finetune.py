@@ -103,9 +103,7 @@ class Plain:
             outputs = functional_call(self.model, averages, (batch.image_BCHW,))
         return self._mixed(label_losses(self.tasks, outputs, batch.targets), outputs, batch)
 
-    def _mixed(
-        self, labels: dict[str, Tensor], outputs: Mapping[str, Tensor], batch: StepBatch
-    ) -> Mapping[str, Tensor]:
+    def _mixed(self, labels: dict[str, Tensor], outputs: Mapping[str, Tensor], batch: StepBatch) -> dict[str, Tensor]:
         """The losses against the labels and, where there is a teacher, its answers."""
         if self.teacher is None or self.config.distill_weight == 0:
             return labels

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from mtnas.base.errors import JobError, PackageMissing
 from mtnas.base.optional import available
+from mtnas.base.tables import lookup
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.gradient import GradientBalance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.balance.needs import check_packages
-from mtnas.train.balance.table import BALANCES, EXTRAS
+from mtnas.train.balance.table import BALANCES, EXTRAS, LOOKING_BACK, PER_TASK
 
 #: weights of these are drawn, so that equal tasks are equal on average only
 DRAWN = {"rlw", "bandit"}
@@ -31,7 +32,6 @@ SCALE_FREE = {"nash", "imtl_g"}
 SIGNED = {"imtl_g", "aligned"}
 #: weights add up to the number of tasks
 SUMS = {"dwa", "rlw", "famo", "bandit", "mgda", "imtl_g", "nash", "svd"}
-GRADIENTS = ("pcgrad", "cagrad", "nash", "aligned", "upgrad", "mgda", "imtl_g", "svd")
 WEIGHTS = {"a": 1.0, "b": 3.0, "c": 0.5}
 
 
@@ -56,7 +56,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return row
 
 
-@pytest.fixture(params=GRADIENTS)
+@pytest.fixture(params=PER_TASK)
 def rule(request: pytest.FixtureRequest) -> str:
     row: str = request.param
     made(row)
@@ -96,14 +96,12 @@ def story(balance: Balance, steps: range) -> list[np.ndarray]:
 # --- every row ------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_and_the_exam_agree() -> None:
-    assert {row for row in BALANCES if isinstance_of_gradient(row)} == set(GRADIENTS)
+def test_the_tables_agree_with_the_classes() -> None:
+    for row, place in BALANCES.items():
+        method = lookup(row, BALANCES, "balance")
+        assert issubclass(method, GradientBalance) == (row in PER_TASK), place
+        assert method.looks_back == (row in LOOKING_BACK), place
     assert set(EXTRAS) <= set(BALANCES)
-
-
-def isinstance_of_gradient(row: str) -> bool:
-    module, _, attribute = BALANCES[row].partition(":")
-    return issubclass(getattr(__import__(module, fromlist=[attribute]), attribute), GradientBalance)
 
 
 def test_every_row_is_explained() -> None:

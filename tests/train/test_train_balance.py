@@ -18,9 +18,10 @@ from mtnas.data.base import Batch
 from mtnas.elastic.model import ElasticModel
 from mtnas.train import loop
 from mtnas.train.backward import TaskByTask, gram, make_backward, moved, shared_parameters
+from mtnas.train.balance.cost import passes
 from mtnas.train.balance.fixed import Fixed
 from mtnas.train.balance.gradient import GradientBalance
-from mtnas.train.balance.table import BALANCES, EXTRAS
+from mtnas.train.balance.table import BALANCES, EXTRAS, PER_TASK
 from mtnas.train.checkpoint import load_weights
 from mtnas.train.finetune import Plain, finetune
 from mtnas.train.loop import Sandwich, train
@@ -29,7 +30,6 @@ from mtnas.train.precision import Mode
 from mtnas.train.sampling import step_archs
 
 PLAIN = Mode("float32", channels_last=False)
-GRADIENTS = {"pcgrad", "cagrad", "nash", "aligned", "upgrad", "mgda", "imtl_g", "svd"}
 HERE = sorted(name for name in BALANCES if all(available(package) for package in EXTRAS.get(name, ())))
 
 
@@ -239,20 +239,28 @@ def counted(elastic: ElasticModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     handle.remove()
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.05])
 @pytest.mark.parametrize("name", HERE)
-def test_passes_of_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With four sub-networks and two tasks: one backward pass each, or two."""
-    objective = sandwich(balance=name)
+def test_passes_of_a_step(name: str, radius: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With four sub-networks and two tasks: one backward pass each, or two; as many as the plan says."""
+    objective = sandwich(balance=name, flat_radius=radius)
     with counted(objective.elastic, monkeypatch) as counts:
         objective.accumulate(step_batch(5))
-    assert counts == {"forward": 4, "backward": 8 if name in GRADIENTS else 4}
+        if objective.balance.looks_back:
+            objective.losses(step_batch(5))
+    told = passes(name, 4, 2, radius)
+    if name == "bandit" and radius:
+        assert counts == {"forward": 5, "backward": 5}
+        return
+    assert counts == {"forward": told.forward, "backward": told.backward}
+    flat = 2 if radius else 0
+    assert told.backward == (8 if name in PER_TASK or flat else 4) + flat
+    assert told.forward == 4 + flat + (name == "famo")
 
 
-def test_passes_of_a_step_to_flat_minima(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = sandwich(flat_radius=0.05)
-    with counted(objective.elastic, monkeypatch) as counts:
-        objective.accumulate(step_batch(5))
-    assert counts == {"forward": 4 + 2, "backward": 8 + 2}
+def test_time_of_passes() -> None:
+    assert passes("fixed", 4, 3).relative == 4.0
+    assert passes("nash", 4, 3).relative == pytest.approx((4 + 2 * 12) / 3)
 
 
 # --- whole trainings ------------------------------------------------------------------------------------------------

@@ -27,3 +27,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "upgrad": ("torchjd",),
     "imtl_g": ("torchjd",),
 }
+
+#: rows that take one backward pass for each task
+PER_TASK: tuple[str, ...] = ("pcgrad", "cagrad", "nash", "aligned", "upgrad", "mgda", "imtl_g", "svd")
+
+#: rows that run the largest network once more after the step
+LOOKING_BACK: tuple[str, ...] = ("famo",)
