@@ -8,7 +8,7 @@ and the search goes on where it stopped. An interruption loses at most the evalu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,13 @@ from mtnas.search.strategies.table import STRATEGIES
 from mtnas.search.trial import Outcome, Trial
 from mtnas.space.arch import Arch
 
+#: tells which archs are the same network
+Same = Callable[[Arch], Hashable]
+
+
+def _arch_id(arch: Arch) -> Hashable:
+    return arch.id
+
 
 def search(
     problem: Problem,
@@ -33,16 +40,19 @@ def search(
     *,
     seed: int,
     progress: Progress | None = None,
+    same: Same = _arch_id,
 ) -> tuple[Trial, ...]:
     """Evaluate up to `config.trials` different archs; fewer when the space has no more.
 
     Args:
         problem: space, objectives, constraints.
-        evaluate: scores one arch; called once for each arch that the journal does not hold.
+        evaluate: scores one arch; called once for each network that the journal does not hold.
         config: strategy and number of trials; `trials` may be raised later to go on.
         journal: JSON lines; made when missing, refused with `CheckpointError` when it belongs to another search.
         seed: root seed of the strategy.
         progress: told after each trial.
+        same: equal for archs that are one network, such as those that differ in skipped blocks alone; the second of
+            them is a trial of its own, with the outcome of the first.
 
     Returns:
         All trials in order; equal, but for `seconds`, whether or not the search was interrupted.
@@ -51,6 +61,7 @@ def search(
     book = TrialJournal(journal, problem, config, seed)
     proposals = Proposals(problem.space, make_strategy(problem, config, seed), config.max_repeats, seed)
     trials: list[Trial] = []
+    known: dict[Hashable, Outcome] = {}
     with progress.task(f"search {config.strategy}", config.trials, done=min(len(book.past), config.trials)) as bar:
         while len(trials) < config.trials:
             proposal = proposals.next()
@@ -61,11 +72,14 @@ def search(
             trial = book.recall(len(trials), arch)
             if trial is None:
                 trial = replace(
-                    _evaluate(problem, evaluate, len(trials), arch), strategy=config.strategy, origin=origin
+                    _evaluate(problem, _remembering(known, evaluate, same), len(trials), arch),
+                    strategy=config.strategy,
+                    origin=origin,
                 )
                 book.write(trial)
                 bar.advance(feasible=sum(t.feasible for t in trials) + trial.feasible)
             trials.append(trial)
+            known.setdefault(same(arch), trial.outcome)
             proposals.tell(trial)
     return tuple(trials)
 
@@ -76,12 +90,15 @@ def make_strategy(problem: Problem, config: SearchConfig, seed: int) -> Strategy
     return strategy(StrategySettings(problem, config.population, derive_seed(seed, "search", config.strategy)))
 
 
-def reuse(trials: Iterable[Trial], evaluate: Evaluate) -> Evaluate:
-    """`evaluate`, but archs of earlier trials are answered from them: lines of one benchmark share their work."""
-    known = {trial.arch.id: trial.outcome for trial in trials}
+def reuse(trials: Iterable[Trial], evaluate: Evaluate, same: Same = _arch_id) -> Evaluate:
+    """`evaluate`, but networks of earlier trials are answered from them: lines of one benchmark share their work."""
+    return _remembering({same(trial.arch): trial.outcome for trial in trials}, evaluate, same)
 
+
+def _remembering(known: Mapping[Hashable, Outcome], evaluate: Evaluate, same: Same) -> Evaluate:
     def answer(arch: Arch) -> Outcome:
-        return known[arch.id] if arch.id in known else evaluate(arch)
+        key = same(arch)
+        return known[key] if key in known else evaluate(arch)
 
     return answer
 

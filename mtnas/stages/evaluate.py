@@ -52,6 +52,10 @@ class Evaluator:
         scores = score_selection(self.context, selection, limit=self.context.job.score.select_images)
         return self.outcome(scores, self.costs(selection))
 
+    def network_id(self, arch: Arch) -> str:
+        """The same for archs that differ in widths of skipped blocks alone: they are one network."""
+        return self.elastic.selection(arch).id
+
     def outcome(self, scores: Mapping[str, Mapping[str, float]], costs: dict[str, Cost]) -> Outcome:
         headline = {name: scores[name][task.primary.name] for name, task in self.context.tasks.items()}
         return Outcome({**headline, "latency_ms": costs["latency_ms"].value}, costs, scores)

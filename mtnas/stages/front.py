@@ -24,7 +24,7 @@ def measured_front(evaluator: Evaluator, trials: Sequence[Trial], journal_path: 
     context, problem = evaluator.context, evaluator.problem
     tasks, count = tuple(context.tasks), context.job.search.measure_front
     full = problem.trial(0, evaluator.elastic.space.largest, evaluator.full)
-    waiting, measured = list(trials), list[Trial]()
+    waiting, measured = distinct(evaluator, trials), list[Trial]()
     journal = Journal(journal_path)
     while not any(trial.feasible for trial in measured):
         batch = shortlist(problem, tasks, waiting, count, context.job.preference)
@@ -33,6 +33,14 @@ def measured_front(evaluator: Evaluator, trials: Sequence[Trial], journal_path: 
         waiting = [trial for trial in waiting if trial not in batch]
         measured += _measured(evaluator, batch, journal)
     return Front.of(problem.objectives, tasks, measured, full)
+
+
+def distinct(evaluator: Evaluator, trials: Sequence[Trial]) -> list[Trial]:
+    """The first trial of every network: archs that differ in skipped blocks alone are measured and shown once."""
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        first.setdefault(evaluator.network_id(trial.arch), trial)
+    return list(first.values())
 
 
 def _measured(evaluator: Evaluator, trials: Sequence[Trial], journal: Journal) -> list[Trial]:

@@ -23,13 +23,13 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     evaluator.check_floors()
     problem, config = evaluator.problem, context.job.search
     seed = context.seed("search")
-    trials = search(problem, evaluator, config, folder / "trials.jsonl", seed=seed, progress=context.progress)
+    shared: dict[str, Any] = {"seed": seed, "progress": context.progress, "same": evaluator.network_id}
+    trials = search(problem, evaluator, config, folder / "trials.jsonl", **shared)
     lines: dict[str, tuple[Trial, ...]] = {config.strategy: trials}
     random_config = config.random_line()
     if random_config is not None:
-        known = reuse(trials, evaluator)
-        path = folder / "random.jsonl"
-        lines["random"] = search(problem, known, random_config, path, seed=seed, progress=context.progress)
+        known = reuse(trials, evaluator, evaluator.network_id)
+        lines["random"] = search(problem, known, random_config, folder / "random.jsonl", **shared)
     front = measured_front(evaluator, trials, folder / "measured.jsonl")
     chosen = front.pick(preference=context.job.preference)
     extremes = [trial.outcome for trial in trials[:2]]

@@ -237,6 +237,30 @@ def test_lines_share_evaluations(tmp_path: Path) -> None:
     assert len(evaluated) <= 38  # at least the extremes were shared
 
 
+def test_archs_that_are_one_network_are_evaluated_once(tmp_path: Path) -> None:
+    """As widths inside a skipped block: the outcome of the first is every other's, also after an interruption."""
+    evaluated: list[tuple[object, ...]] = []
+
+    def network(arch: Arch) -> tuple[object, ...]:
+        return tuple(option for name, option in arch.options if name not in ("g0", "g1", "g2", "g3"))
+
+    def noisy(arch: Arch) -> Outcome:
+        evaluated.append(network(arch))
+        return Outcome({**toy_evaluate(arch).objectives, "latency_ms": float(len(evaluated))})
+
+    whole = search(toy_problem(), noisy, CONFIG, tmp_path / "whole", seed=0, same=network)
+    assert len(whole) == 40 and len({trial.arch for trial in whole}) == 40
+    assert len(evaluated) == len(set(evaluated)) == len({network(trial.arch) for trial in whole}) < 40
+    outcomes: dict[tuple[object, ...], Outcome] = {}
+    assert all(outcomes.setdefault(network(trial.arch), trial.outcome) == trial.outcome for trial in whole)
+    lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
+    (tmp_path / "part").write_text("".join(lines[:30]))
+    known = {network(trial.arch) for trial in whole[:29]}
+    evaluated.clear()
+    search(toy_problem(), noisy, CONFIG, tmp_path / "part", seed=0, same=network)
+    assert not known & set(evaluated)
+
+
 def test_evolution_beats_random_on_the_toy(tmp_path: Path) -> None:
     from mtnas.search.front import hypervolume_history
 

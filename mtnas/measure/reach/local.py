@@ -18,6 +18,7 @@ from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import DeviceDescription
 from mtnas.measure.reach.archive import runner_archive
 from mtnas.measure.reach.base import Model, Reach, Record, flat, model_bytes
+from mtnas.measure.reach.lacking import install_words, missing_package, what_lacks
 
 _TIMEOUT_S = 900.0
 
@@ -65,8 +66,24 @@ def run_job(job: Mapping[str, Any], timeout_s: float = _TIMEOUT_S) -> list[Recor
     errors = [record["text"] for record in records if record.get("event") == "error"]
     if done.returncode != 0 or errors:
         text = errors[0] if errors else f"exit status {done.returncode}: {done.stderr.strip()[-300:]}"
-        raise failed(text, "see `mtnas doctor`; is the file an ONNX network that this runtime reads?")
+        raise job_failure(text)
     return records
+
+
+def job_failure(text: str) -> DeviceMissing:
+    """The error behind a job's own words, with a cure that fits."""
+    package = missing_package(text)
+    if package:
+        return _lacks(f"{package} is not installed", text, install_words(package))
+    if lacking := what_lacks(text):
+        return _lacks(lacking[0], text, lacking[1])
+    return failed(text, "see `mtnas doctor`; is the file an ONNX network that this runtime reads?")
+
+
+def _lacks(wrong: str, text: str, cure: str) -> DeviceMissing:
+    return DeviceMissing(
+        f"a machine that has what the runtime needs: {wrong}", received=text, where="device runner", cure=cure
+    )
 
 
 def failed(received: str, cure: str) -> DeviceMissing:

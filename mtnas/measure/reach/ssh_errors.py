@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mtnas.base.errors import DeviceMissing
+from mtnas.measure.reach.lacking import missing_package, what_lacks
 
 
 class ConnectionLost(Exception):
@@ -79,14 +80,15 @@ def remote_failure(status: int, text: str, host: str, python: str) -> Exception:
 
 def job_failure(text: str, host: str, python: str) -> DeviceMissing:
     """A job's own error record."""
-    module = re.search(r"No module named '?([\w.]+)'?", text)
-    if module:
-        package = module.group(1).partition(".")[0]
+    package = missing_package(text)
+    if package:
         return missing(
             f"{package} is not installed there", text, host, f"`{python} -m pip install {package}` on the device"
         )
     if re.search(r"No space left|Disk quota", text):
         return full(text, host)
+    if lacking := what_lacks(text):
+        return missing(lacking[0], text, host, f"on the device: {lacking[1]}")
     return missing("a measuring process that ends well", text, host, "is it a network that this runtime reads?")
 
 

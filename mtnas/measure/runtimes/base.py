@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtnas.base.errors import DeviceMissing, JobError, ModelError
+from mtnas.measure.reach.lacking import what_lacks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +169,12 @@ def open_network(runtime: str, kind: Any, model: bytes, options: RuntimeOptions)
     """Open a network of a class that says what a machine lacks for it (`lacks()`)."""
     lacking = kind.lacks()
     if lacking:
+        known = what_lacks(lacking)
         raise DeviceMissing(
             f"a machine that has what {runtime} needs",
             received=lacking,
             where=runtime,
-            cure="see `mtnas doctor`, or choose a device with another runtime",
+            cure=known[1] if known else "see `mtnas doctor`, or choose a device with another runtime",
         )
     try:
         network = kind(model, options.threads, options.spinning)
