@@ -9,7 +9,6 @@ behind the elastic graph is a column of its own. Each seed is another set of sub
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,9 +28,8 @@ from tools.bench.graph_cut import export, networks
 from tools.bench.record import Claim, Column, Options, Result
 
 SEEDS, QUICK_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
-#: sub-networks of one seed: ours are cheap, theirs are a part of the same ones
-CUT, EXPORTED = 12, 4
-QUICK_CUT, QUICK_EXPORTED = 4, 2
+#: sub-networks of one seed, the same ones both ways
+NETWORKS, QUICK_NETWORKS = 16, 4
 HEIGHT, WIDTH = 64, 64
 COLUMNS = (
     Column("network", "network"),
@@ -54,7 +52,7 @@ def run(options: Options) -> Result:
     image = torch.randn(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     export(torch.nn.Conv2d(3, 3, 1), image)  # the first export pays for imports
     seeds = QUICK_SEEDS if options.quick else SEEDS
-    counts = (QUICK_CUT, QUICK_EXPORTED) if options.quick else (CUT, EXPORTED)
+    count = QUICK_NETWORKS if options.quick else NETWORKS
     rows: list[dict[str, Any]] = []
     for name, build in networks(options.quick).items():
         elastic = make_elastic(build(), image)
@@ -64,15 +62,15 @@ def run(options: Options) -> Result:
         once_s = time.perf_counter() - started
         race = Race(elastic, graph, image, MeasureConfig())
         for seed in seeds:
-            rows.append({"network": name, "seed": seed, "once_s": round(once_s, 1), **race.run(seed, *counts)})
+            rows.append({"network": name, "seed": seed, "once_s": round(once_s, 1), **race.run(seed, count)})
     by_network = {row["network"]: [r["ratio"] for r in rows if r["network"] == row["network"]] for row in rows}
     claims = [
         Claim.of(f"times more sub-networks a minute: {n}", found, "at least", 10) for n, found in by_network.items()
     ]
     claims.append(Claim.of("sub-networks a minute, cut and measured", [r["cut_rate"] for r in rows], "at least", 60))
     note = (
-        f"{WIDTH}x{HEIGHT} images, one thread, the default protocol, {MeasureConfig().together} networks share rounds. "
-        f"A seed is {counts[0]} random sub-networks, {counts[1]} of them exported."
+        f"{WIDTH}x{HEIGHT} images, one thread, the default protocol, batches of {count} networks share rounds, as when "
+        "a profile is made. A seed is one such batch of random sub-networks, the same both ways."
     )
     return Result(seeds, tuple(rows), COLUMNS, tuple(claims), note)
 
@@ -84,14 +82,14 @@ class Race:
         self.elastic, self.graph, self.image, self.config = elastic, graph, image, config
         self.statistics: dict[str, dict[str, Tensor]] = {}
 
-    def run(self, seed: int, cut: int, exported: int) -> dict[str, Any]:
+    def run(self, seed: int, count: int) -> dict[str, Any]:
         """Seconds a network, both ways; in turns of which the first is ours for even seeds."""
         rng = generator(seed, "measure_rate")
-        chosen = [random_selection(self.graph, rng) for _ in range(cut)]
-        self.statistics = {selection.id: self._statistics(selection) for selection in chosen[:exported]}
+        chosen = [random_selection(self.graph, rng) for _ in range(count)]
+        self.statistics = {selection.id: self._statistics(selection) for selection in chosen}
         ways: dict[str, Callable[[], tuple[float, float]]] = {
             "cut": lambda: self._way(chosen, self._cut),
-            "export": lambda: self._way(chosen[:exported], self._export),
+            "export": lambda: self._way(chosen, self._export),
         }
         found = {name: ways[name]() for name in (ways if seed % 2 == 0 else reversed(ways))}
         (cut_s, measure_s), (export_s, measure_too_s) = found["cut"], found["export"]
@@ -110,19 +108,15 @@ class Race:
 
     def _way(self, chosen: Sequence[Selection], make: Callable[[Selection], bytes]) -> tuple[float, float]:
         """Seconds a network for making its file and for measuring it."""
-        make_s, measure_s = [], 0.0
+        models: dict[str, bytes] = {}
+        began = time.perf_counter()
+        for selection in chosen:
+            models[selection.id] = make(selection)
+        made = time.perf_counter()
         with Bench(self.config) as bench:
-            for start in range(0, len(chosen), self.config.together):
-                models: dict[str, bytes] = {}
-                for index, selection in enumerate(chosen[start : start + self.config.together]):
-                    began = time.perf_counter()
-                    models[f"{start + index}"] = make(selection)
-                    make_s.append(time.perf_counter() - began)
-                began = time.perf_counter()
-                for _record in bench.measure(models):
-                    pass
-                measure_s += time.perf_counter() - began
-        return statistics.fmean(make_s), measure_s / len(chosen)
+            for _record in bench.measure(models):
+                pass
+        return (made - began) / len(chosen), (time.perf_counter() - made) / len(chosen)
 
     def _cut(self, selection: Selection) -> bytes:
         return bytes(self.graph.cut(selection).SerializeToString())

@@ -21,6 +21,7 @@ EXPECTED: tuple[str, ...] = (
     "graph_cut",
     "predictor",
     "search_hv",
+    "ssh_loopback",
     "demo",
     "nyuv2",
 )
