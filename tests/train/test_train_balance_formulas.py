@@ -70,7 +70,7 @@ def test_uncertainty_does_not_move_for_a_task_without_labels() -> None:
 
 
 def test_dwa_weighs_by_the_rates_of_two_epochs() -> None:
-    """Liu et al. 2019, equation 7: losses 4 -> 1 and 2 -> 2 give w = 2 softmax(r / 2), r = (1/4, 1)."""
+    """Liu et al. 2019: losses 4 -> 1 and 2 -> 2 give w = 2 softmax(r / 2), r = (1/4, 1)."""
     balance = make_balance("dwa", {"a": 1.0, "b": 1.0})
     for pairs in ([(3.0, 2.0), (5.0, 2.0)], [(1.0, 1.0), (1.0, 3.0)]):
         for pair in pairs:
@@ -147,6 +147,31 @@ def test_famo_brings_losses_of_different_speed_to_one_rate() -> None:
 
     fixed, famo = rates("fixed"), rates("famo")
     assert famo[1] / famo[0] > 3 * fixed[1] / fixed[0]
+
+
+def test_dwa_and_famo_agree_with_the_library() -> None:
+    """Twenty steps of made-up losses in torchjd's versions, which share no code with these."""
+    if not available("torchjd"):
+        pytest.skip("'torchjd' is not installed")
+    from torchjd.scalarization import DWA, FAMO
+
+    dwa, famo = (make_balance(name, dict.fromkeys("abc", 1.0)) for name in ("dwa", "famo"))
+    their_dwa, their_famo = DWA(), FAMO(3)
+    rng = np.random.default_rng(0)
+    for step in range(20):
+        values = [float(value) for value in rng.uniform(0.1, 3.0, 3)]
+        for ours, theirs, factor in ((dwa, their_dwa, 1.0), (famo, their_famo, 3.0)):
+            given, vector_T = losses(*values), torch.tensor(values, requires_grad=True)
+            ours.learn(given).backward()
+            theirs(vector_T).backward()
+            found = [float(loss.grad) for loss in given.values()]
+            np.testing.assert_allclose(found, factor * vector_T.grad.numpy(), rtol=1e-4)
+        after = [float(value) for value in rng.uniform(0.1, 3.0, 3)]
+        famo.look({task: loss.detach() for task, loss in losses(*after).items()})
+        their_famo.update(torch.tensor(after))
+        if step % 4 == 3:
+            dwa.end_epoch()
+            their_dwa.step()
 
 
 # --- the bandit -----------------------------------------------------------------------------------------------------
@@ -241,14 +266,14 @@ def test_projection_on_the_dual_cone_solves_its_program() -> None:
 
 
 def test_mgda_of_two_tasks() -> None:
-    """Sener and Koltun, section 3.2: the first weight is (g2 - g1) g2 / |g2 - g1|^2 = 3/5; twice that here."""
+    """Sener and Koltun, two tasks: the first weight is (g2 - g1) g2 / |g2 - g1|^2 = 3/5; twice that here."""
     np.testing.assert_allclose(weights("mgda", TWO), [6 / 5, 4 / 5], rtol=1e-9)
     inside = torch.tensor([[1.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
     np.testing.assert_allclose(weights("mgda", inside), [2, 0], atol=1e-9)
 
 
 def test_imtl_g_projects_equally() -> None:
-    """Liu et al. 2021, equation 2: the step has the same inner product with all unit gradients."""
+    """Liu et al. 2021, IMTL-G: the step has the same inner product with all unit gradients."""
     jacobian_TN = spread(4)
     step_N = weights("imtl_g", jacobian_TN) @ jacobian_TN.numpy()
     along_T = (jacobian_TN / jacobian_TN.norm(dim=1, keepdim=True)).numpy() @ step_N
@@ -293,7 +318,7 @@ def test_aligned_components_are_orthogonal_and_as_long_as_the_weakest() -> None:
 
 
 def test_cagrad_is_the_best_of_the_ball() -> None:
-    """Liu et al. 2021, equation 3: within c |g0| of the mean g0, the step whose smallest gain is largest."""
+    """Liu et al. 2021, CAGrad: within c |g0| of the mean g0, the step whose smallest gain is largest."""
     jacobian_TN = spread(3, 4).numpy()
     step_N = weights("cagrad", torch.from_numpy(jacobian_TN)) @ jacobian_TN / 3
     mean_N = jacobian_TN.mean(0)
@@ -307,7 +332,7 @@ def test_cagrad_is_the_best_of_the_ball() -> None:
 
 
 def test_svd_weights_are_the_energies_in_the_common_directions() -> None:
-    """Wu et al. 2020, section 3.3. Two tasks at a cosine of 0.6 and one apart: one direction in common, (1, 1, 0)."""
+    """Wu et al. 2020. Two tasks at a cosine of 0.6 and one apart: one direction in common, (1, 1, 0)."""
     jacobian_TN = torch.tensor([[5.0, 0, 0], [0.6, 0.8, 0], [0, 0, 2]], dtype=torch.float64)
     np.testing.assert_allclose(weights("svd", jacobian_TN), [1.5, 1.5, 0], atol=1e-6)
     jacobian_TN = spread(4)

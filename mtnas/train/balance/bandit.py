@@ -1,6 +1,6 @@
 """One task per step, chosen by a bandit that rewards tasks whose gradients help the others.
 
-Source: Wang, Yu, "Efficient Training of Multi-task Combinatorial Neural Solver with Multi-armed Bandits", section 3,
+Source: Wang, Yu, "Efficient Training of Multi-task Combinatorial Neural Solver with Multi-armed Bandits",
 and its code: Exp3 over tasks; the influence of training j on i is the cosine of i's latest shared gradient and j's
 present one, summed over the steps of a window and divided by how often j was trained; the reward of j is the sigmoid
 of its influences, here of their mean, which does not saturate with the number of tasks.

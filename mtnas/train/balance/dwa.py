@@ -1,7 +1,7 @@
 """Weights by how slowly each loss falls.
 
-Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", section 4.1, "Dynamic Weight Average",
-equation 7: w = K softmax(r / 2) with r = L(t-1) / L(t-2) of the epochs' mean losses; w = 1 in the first two epochs.
+Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", on "Dynamic Weight Average":
+w = K softmax(r / 2) with r = L(t-1) / L(t-2) of the epochs' mean losses; w = 1 in the first two epochs.
 """
 
 from __future__ import annotations

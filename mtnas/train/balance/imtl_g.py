@@ -1,6 +1,6 @@
 """The direction with equal projections on the gradients of all tasks.
 
-Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning", section 3.1 (IMTL-G).
+Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning": IMTL-G.
 Weights may be negative; they add up to the number of tasks (to 1 in the paper). Solved by torchjd.
 """
 

@@ -1,6 +1,6 @@
 """The shortest vector in the convex hull of the gradients: no task can gain more unless another loses.
 
-Source: Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", equation 3. Gradients are not normalised.
+Source: Sener, Koltun, "Multi-Task Learning as Multi-Objective Optimization", section 3. Gradients are not normalised.
 The weights w on the simplex that minimise |J^T w| are found exactly, as x / sum x with the x >= 0 that minimises
 |J^T x|^2 + (1 - sum x)^2; the paper's Frank-Wolfe steps (its algorithm 2, and torchjd) end well short of it when the
 lengths differ a hundredfold. The weights add up to the number of tasks (to 1 in the paper).

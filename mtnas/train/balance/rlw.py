@@ -1,7 +1,7 @@
 """Random loss weights: a check that a cleverer method must beat.
 
 Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-section 3: in each step the weights are softmax(z), z ~ N(0, I). They are multiplied by the number of tasks here.
+algorithm 2: in each step the weights are softmax(z), z ~ N(0, I). They are multiplied by the number of tasks here.
 """
 
 from __future__ import annotations
