@@ -1,10 +1,10 @@
 """Weights that let the logarithms of all losses fall at the same rate.
 
 Source: Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization", algorithms 1 and 2. With z = softmax(xi),
-the weights are proportional to z / loss. After the step the same batch is looked at again, and xi follows the change d of
-the log losses: xi falls by beta times (Jacobian of the softmax times d, plus gamma times xi), through Adam as in the
-authors' code, with beta = 0.025 and gamma = 0.001. The paper scales the weights to a sum of 1, here it is the number
-of tasks. One more forward pass per step, of the largest network; no backward pass.
+the weights are proportional to z / loss. After the step the same batch is looked at again, and xi follows the change d
+of the log losses: xi falls by beta times (Jacobian of the softmax times d, plus gamma times xi), through Adam as in the
+authors' code, with beta = 0.025 and gamma = 0.001. The paper scales the weights to a sum of 1, here it is the number of
+tasks. One more forward pass per step, of the largest network; no backward pass.
 """
 
 from __future__ import annotations

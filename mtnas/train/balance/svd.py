@@ -1,11 +1,11 @@
 """Tasks weighted by how much of their gradient lies in the directions that tasks have in common.
 
-Source: Wu, Zhang, Re, "Understanding and Improving Information Transfer in Multi-Task Learning", on SVD-based
-re-weighting: with M = [X^T y_1, ..., X^T y_k] = U D V^T cut to rank r, the weight of task i is |U_r^T X^T y_i|. For a linear model at
-zero, X^T y_i is minus the gradient of the squared loss; that is how it is carried over to networks here: the columns
-of M are the tasks' gradients. They are brought to length 1 first, since losses have different units, and r is the
-number of squared singular values above their mean, 1: directions in which more than one task's worth of gradient lies.
-Where there is none, all tasks weigh the same. Weights are scaled to add up to the number of tasks.
+Source: Wu, Zhang, Re, "Understanding and Improving Information Transfer in Multi-Task Learning", on SVD-based re-
+weighting: with M = [X^T y_1, ..., X^T y_k] = U D V^T cut to rank r, the weight of task i is |U_r^T X^T y_i|. For a
+linear model at zero, X^T y_i is minus the gradient of the squared loss; that is how it is carried over to networks
+here: the columns of M are the tasks' gradients. They are brought to length 1 first, since losses have different units,
+and r is the number of squared singular values above their mean, 1: directions in which more than one task's worth of
+gradient lies. Where there is none, all tasks weigh the same. Weights are scaled to add up to the number of tasks.
 """
 
 from __future__ import annotations
