@@ -21,6 +21,7 @@ from mtnas.stages.estimate_measuring import (
     probing_s,
     profiling_s,
 )
+from mtnas.train.balance.cost import passes
 
 #: making images, drawing the graph, exporting, verifying, reporting
 _FIXED_S = 20.0
@@ -41,7 +42,7 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
     measuring_scores = candidates_s(job, latency_ms * middle, job.search.trials * lines) if _measures_all(job) else 0.0
     found = {
         "space": probing_s(context),
-        "train": job.train.epochs * sizes["train"] * learn_s * networks,
+        "train": job.train.epochs * sizes["train"] * learn_s * networks * _balance_factor(context),
         "profile": profiling_s(context, latency_ms, latency_ms * middle),
         "search": job.search.trials * lines * scored * forward_s * middle
         + measuring_scores
@@ -53,6 +54,13 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
         "rest": _FIXED_S,
     }
     return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
+
+
+def _balance_factor(context: RunContext) -> float:
+    """Time of a training step beside that of a plain one with as many networks; gradients weighed one by one cost."""
+    train, tasks = context.job.train, len(context.elastic.tasks)
+    networks = train.random_widths + 2
+    return passes(train.balance, networks, tasks, train.flat_radius).relative / networks
 
 
 def _measures_all(job: Job) -> bool:

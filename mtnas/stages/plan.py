@@ -16,6 +16,7 @@ from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight
 from mtnas.stages.steps import delivered_precisions, stated_step
+from mtnas.train.balance.cost import passes
 
 
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             verdict = str(error)
         choices = len(context.elastic.space.choices)
         seconds, step = seconds_by_stage(context, record), context.width_step
+        tasks = len(context.elastic.tasks)
         precisions = " and ".join(delivered_precisions(context))
     steps = sizes["train"] // job.train.batch_size
     return {
@@ -54,7 +56,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             "space": f"width steps of {job.device.device} are probed in {precisions}"
             if job.space.round_to == "probe"
             else f"widths are multiples of {step}",
-            "train": f"{job.train.epochs} epochs, {steps} steps each, {job.train.random_widths + 2} networks a step",
+            "train": f"{job.train.epochs} epochs, {steps} steps each, {_passes(job, tasks)}",
             "profile": f"{job.device.samples} sub-networks at most, and each part's cost, on {job.device.device}",
             "search": f"{job.search.trials} networks with {job.search.strategy}, a random line beside it",
             "prune": f"to {job.prune.target} of the chosen network's latency" if job.prune.enabled else "off",
@@ -64,6 +66,15 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             "certify": f"the delivered file in {job.device.processes} fresh processes, bound on {job.device.statistic}",
         },
     }
+
+
+def _passes(job: Job, tasks: int) -> str:
+    """Networks of a training step, and what goes through them where it is more than once forward and backward."""
+    networks = job.train.random_widths + 2
+    needed = passes(job.train.balance, networks, tasks, job.train.flat_radius)
+    if (needed.forward, needed.backward) == (networks, networks):
+        return f"{networks} networks a step"
+    return f"{networks} networks a step in {needed.forward} forward and {needed.backward} backward passes"
 
 
 def _quantizing(job: Job) -> str:

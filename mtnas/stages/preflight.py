@@ -14,6 +14,7 @@ from mtnas.measure.predictor import FOLDS
 from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
 from mtnas.space.rules import read_rules
+from mtnas.train.balance.needs import check_packages
 
 
 def preflight(job: Job, stages: tuple[str, ...]) -> None:
@@ -80,8 +81,13 @@ def _strategy(job: Job) -> None:
         require(package, extra=package, why=f"search.strategy: {job.search.strategy}")
 
 
+def _balance(job: Job) -> None:
+    check_packages(job.train.balance)
+
+
 def _criterion(job: Job) -> None:
     check_name(job.prune.criterion, CRITERIA, "criterion", "prune.criterion")
+    check_packages(job.finetune.balance, "finetune.balance")
 
 
 def _companions(job: Job) -> None:
@@ -93,6 +99,7 @@ def _companions(job: Job) -> None:
 
 CHECKS: dict[str, Callable[[Job], None]] = {
     "space": _space,
+    "train": _balance,
     "profile": _samples,
     "search": _strategy,
     "prune": _criterion,

@@ -89,6 +89,8 @@ class FitConfig:
     """Share of the teacher in a student's loss; the rest is the labels'."""
     balance: str = "fixed"
     """How the tasks' losses are weighed: a row of the balances' table."""
+    flat_radius: float = 0.0
+    """Length of the step to each task's steepest point, whose gradient makes minima flat (0.05 is usual); 0 = none."""
     precision: str = "auto"
     """float32, bfloat16 (autocast), or auto: whichever a short trial shows to be faster."""
     channels_last: str = "auto"
@@ -100,7 +102,7 @@ class FitConfig:
         self._require(self.epochs >= 0, "zero or more", "epochs")
         self._require(self.batch_size >= 2, "at least 2 (batch-norm needs more than one image)", "batch_size")
         self._require(math.isfinite(self.lr) and self.lr > 0, "a positive number", "lr")
-        for name in ("weight_decay", "warmup_epochs", "clip_norm"):
+        for name in ("weight_decay", "warmup_epochs", "clip_norm", "flat_radius"):
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")

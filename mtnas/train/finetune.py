@@ -8,16 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mtnas.base.progress import Progress, Silent
 from mtnas.data.base import Split
+from mtnas.elastic.owners import parameter_owners
 from mtnas.tasks.base import Task
+from mtnas.train.backward import Backward, make_backward, needs_owners, shared_parameters
 from mtnas.train.balance.make import make_balance
 from mtnas.train.checkpoint import weights_hash
 from mtnas.train.config import FinetuneConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
-from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.result import FinetuneResult
 
 Teacher = Callable[[Tensor], Mapping[str, Tensor]]
@@ -66,6 +69,7 @@ class Plain:
     ) -> None:
         self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
         self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.backward: Backward | None = None
         self.start = weights_hash(model.state_dict())
 
     @property
@@ -84,15 +88,33 @@ class Plain:
         return dict(self.model.state_dict())
 
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
-        weight = self.config.distill_weight if self.teacher is not None else 0.0
+        again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
         with batch.mode.autocast(batch.image_BCHW.device):
             outputs = self.model(batch.image_BCHW)
         labels = label_losses(self.tasks, outputs, batch.targets)
-        losses = labels
-        if self.teacher is not None and weight > 0:
-            with torch.no_grad(), batch.mode.autocast(batch.image_BCHW.device):
-                answers = self.teacher(batch.image_BCHW)
-            losses = mixed(labels, teacher_losses(self.tasks, outputs, answers), weight)
-        total = self.balance.learn(losses)
-        total.backward()
+        backward = self.backward or self._backward(outputs)
+        total = backward.largest(self._mixed(labels, outputs, batch), 1.0, again)
+        backward.finish()
         return as_floats({name: labels[name] for name in self.tasks}, total)
+
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        averages = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = functional_call(self.model, averages, (batch.image_BCHW,))
+        return self._mixed(label_losses(self.tasks, outputs, batch.targets), outputs, batch)
+
+    def _mixed(self, labels: dict[str, Tensor], outputs: Mapping[str, Tensor], batch: StepBatch) -> dict[str, Tensor]:
+        """The losses against the labels and, where there is a teacher, its answers."""
+        if self.teacher is None or self.config.distill_weight == 0:
+            return labels
+        with torch.no_grad(), batch.mode.autocast(batch.image_BCHW.device):
+            answers = self.teacher(batch.image_BCHW)
+        return mixed(labels, teacher_losses(self.tasks, outputs, answers), self.config.distill_weight)
+
+    def _backward(self, outputs: Mapping[str, Tensor]) -> Backward:
+        """Made in the first step: which parameters tasks share is seen from the outputs' graph."""
+        special = needs_owners(self.balance, self.config.flat_radius)
+        owners = parameter_owners(self.model, {name: outputs[name] for name in self.tasks}) if special else {}
+        shared = shared_parameters(self.model, owners)
+        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius)
+        return self.backward

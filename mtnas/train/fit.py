@@ -117,19 +117,32 @@ class Fitter:
         set_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._look(step, batch)
         done = step + 1
         fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
         self.curves.add(done, losses, fields)
         epoch_ends = done % self.batches.per_epoch == 0
+        if epoch_ends:
+            self.balance.end_epoch()
         if epoch_ends or time.monotonic() - self.clock.saved >= self.config.checkpoint_seconds:
             self._save(done)
         return losses
 
     def _gradients(self, step: int, batch: Batch, mode: Mode) -> dict[str, float]:
+        with step_randomness(self.job.seed, step, self.device):
+            return self.objective.accumulate(self._placed(step, batch, mode))
+
+    def _placed(self, step: int, batch: Batch, mode: Mode) -> StepBatch:
+        """The batch on the training device."""
         image_BCHW, targets = batch
         moved = {name: target.to(self.device) for name, target in targets.items()}
-        with step_randomness(self.job.seed, step, self.device):
-            return self.objective.accumulate(StepBatch(step, mode.image(image_BCHW, self.device), moved, mode))
+        return StepBatch(step, mode.image(image_BCHW, self.device), moved, mode)
+
+    def _look(self, step: int, batch: Batch) -> None:
+        """Show the balance what the step has changed, if it wants to know."""
+        if self.balance.looks_back:
+            with torch.no_grad(), step_randomness(self.job.seed, step, self.device):
+                self.balance.look(self.objective.losses(self._placed(step, batch, self.mode)))
 
     def _clip(self) -> float:
         """Clip the gradients; returns their norm before that."""
@@ -188,7 +201,7 @@ class Fitter:
 
     def _trial(self, mode: Mode, bar: Task) -> float:
         """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
-        kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (self.module, self.balance))
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
@@ -198,6 +211,7 @@ class Fitter:
                 took.append(time.perf_counter() - started)
                 self.optimizer.zero_grad(set_to_none=True)
         self._load_module(kept)
+        self.balance.load_state_dict(learned)
         bar.advance(1, mode=str(mode))
         return min(took)
 

@@ -18,12 +18,13 @@ from mtnas.base.seeds import generator
 from mtnas.data.base import Split
 from mtnas.elastic.model import ElasticModel
 from mtnas.tasks.base import Task
+from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
-from mtnas.train.objective import StepBatch, as_floats
+from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.result import TrainResult
 from mtnas.train.sampling import step_archs
 
@@ -66,6 +67,8 @@ class Sandwich:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
+        shared = shared_parameters(elastic.model, elastic.parameter_owners)
+        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius)
 
     @property
     def module(self) -> nn.Module:
@@ -81,16 +84,22 @@ class Sandwich:
         rng = generator(self.seed, "archs", batch.step)
         archs = step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
         share = 1.0 / (1 + len(archs))
+        again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
         with batch.mode.autocast(batch.image_BCHW.device):
             teacher = self.elastic.run(batch.image_BCHW, self.largest, training=True)
         losses = label_losses(self.tasks, teacher, batch.targets)
-        total = self.balance.learn(losses)
-        (total * share).backward()
+        total = self.backward.largest(losses, share, again)
         reported = as_floats(losses, total)
         teacher = {name: teacher[name].detach() for name in self.tasks}
         for arch in archs:
             self._student(arch, batch, teacher, share)
+        self.backward.finish()
         return reported
+
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        with batch.mode.autocast(batch.image_BCHW.device):
+            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True)
+        return label_losses(self.tasks, outputs, batch.targets)
 
     def _student(self, arch: Any, batch: StepBatch, teacher: Mapping[str, Tensor], share: float) -> None:
         with batch.mode.autocast(batch.image_BCHW.device):
@@ -99,4 +108,4 @@ class Sandwich:
         losses = label_losses(self.tasks, outputs, batch.targets)
         if weight > 0:
             losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher), weight)
-        (self.balance.apply_to(losses) * share).backward()
+        self.backward.student(losses, share)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtnas.train.balance.base import Balance
 from mtnas.train.precision import Mode
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,26 @@ class Objective(Protocol):
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
         """Forward and backward; returns the losses per task, and `total`."""
         ...
+
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        """What the balance learns from, by task, with the weights as they are now; no statistics change."""
+        ...
+
+
+def replayed(function: Callable[[], T], device: torch.device) -> Callable[[], T]:
+    """The function, drawing the random numbers that would come now, whenever it is called; later draws stay as is."""
+    cuda = device.type == "cuda"
+    state = torch.get_rng_state()
+    cuda_state = torch.cuda.get_rng_state(device) if cuda else None
+
+    def again() -> T:
+        with torch.random.fork_rng(devices=[device] if cuda else []):
+            torch.set_rng_state(state)
+            if cuda_state is not None:
+                torch.cuda.set_rng_state(cuda_state, device)
+            return function()
+
+    return again
 
 
 def device_of(module: nn.Module) -> torch.device:

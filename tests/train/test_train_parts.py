@@ -1,8 +1,6 @@
-"""The small parts of training: schedule, order of images, sub-networks, optimizer groups, modes, loss weights."""
+"""The small parts of training: schedule, order of images, sub-networks, optimizer groups, modes."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -14,9 +12,7 @@ from mtnas.base.errors import JobError
 from mtnas.base.seeds import generator
 from mtnas.space.choice import Choice
 from mtnas.space.space import Space
-from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
-from mtnas.train.balance.table import BALANCES
 from mtnas.train.batches import Batches
 from mtnas.train.config import FinetuneConfig
 from mtnas.train.optimizer import make_optimizer
@@ -159,61 +155,3 @@ def test_a_mode_must_be_clearly_faster() -> None:
     assert fastest([plain, fast, faster], times.__getitem__)[0] == faster
     assert fastest([plain, fast], times.__getitem__)[0] == plain
     assert fastest([faster], lambda mode: pytest.fail("no trial needed")) == (faster, {})
-
-
-# --- balances: the exam of the table --------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=sorted(BALANCES))
-def balance(request: pytest.FixtureRequest) -> Balance:
-    return make_balance(request.param, {"a": 1.0, "b": 3.0})
-
-
-def losses(a: float, b: float) -> dict[str, torch.Tensor]:
-    return {"b": torch.tensor(b, requires_grad=True), "a": torch.tensor(a, requires_grad=True)}
-
-
-def test_balance_starts_near_the_fixed_weights(balance: Balance) -> None:
-    given = losses(2.0, 5.0)
-    balance.apply_to(given).backward()
-    assert given["a"].grad.item() == pytest.approx(1.0, rel=1e-5)
-    assert given["b"].grad.item() == pytest.approx(3.0, rel=1e-5)
-
-
-def test_balance_learns_from_the_largest_only(balance: Balance) -> None:
-    balance.apply_to(losses(2.0, 5.0)).backward()
-    assert all(parameter.grad is None for parameter in balance.parameters())
-    balance.learn(losses(2.0, 5.0)).backward()
-    assert all(parameter.grad is not None for parameter in balance.parameters())
-
-
-def test_balance_state_goes_round(balance: Balance) -> None:
-    state = {name: tensor + 0.5 for name, tensor in balance.state_dict().items()}
-    balance.load_state_dict(state)
-    assert all(torch.equal(balance.state_dict()[name], state[name]) for name in state)
-
-
-def test_uncertainty_finds_the_noise() -> None:
-    """The minimum over s of L exp(-s) / 2 + s / 2 lies at s = log L."""
-    balance = make_balance("uncertainty", {"a": 1.0, "b": 1.0})
-    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
-    for _ in range(600):
-        optimizer.zero_grad()
-        balance.learn(losses(0.3, 2.0)).backward()
-        optimizer.step()
-    np.testing.assert_allclose(balance.log_variance().detach(), [math.log(0.3), math.log(2.0)], atol=0.02)
-
-
-def test_uncertainty_stays_bounded_for_a_loss_of_zero() -> None:
-    balance = make_balance("uncertainty", {"a": 1.0})
-    optimizer = torch.optim.Adam(balance.parameters(), lr=1.0)
-    for _ in range(200):
-        optimizer.zero_grad()
-        balance.learn({"a": torch.tensor(0.0)}).backward()
-        optimizer.step()
-    assert balance.log_variance().item() >= -4.0
-
-
-def test_unknown_balance() -> None:
-    with pytest.raises(JobError, match="did you mean 'fixed'"):
-        make_balance("fix", {"a": 1.0})

@@ -12,8 +12,8 @@ from mtnas.train.balance.base import Balance
 class Fixed(Balance):
     """Total = sum over tasks of weight times loss."""
 
-    def learn(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return self.stack(losses).sum()
+    def each(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(zip(self.tasks, self.stack(losses).unbind(), strict=True))
 
     def apply_to(self, losses: Mapping[str, Tensor]) -> Tensor:
         return self.stack(losses).sum()
