@@ -23,7 +23,7 @@ class MeasureConfig:
     """Whether idle worker threads wait busily."""
     affinity: tuple[int, ...] = ()
     """Cores that measuring may use; all that this process has when empty."""
-    warmup_ms: float = 50.0
+    warmup_ms: float = 20.0
     """Least time of warming up; it goes on until three blocks agree."""
     warmup_cap_ms: float = 1000.0
     """Most time of warming up."""

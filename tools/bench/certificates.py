@@ -47,6 +47,8 @@ TRIALS, POPULATION, ATTEMPTS = 120, 24, 3
 SHORTLIST, SHORTLISTS = 4, 4
 #: part of the limit that a measured network has to leave
 ROOM = 0.04
+#: a later measurement is made again, so often at most, while its interval is wider than this share of its value
+VISITS, WIDEST = 3, 0.10
 HEIGHT, WIDTH = 96, 128
 COLUMNS = (
     Column("budget", "budget"),
@@ -59,6 +61,7 @@ COLUMNS = (
     Column("attempts", "attempts"),
     Column("given", "given"),
     Column("later", "later, ms"),
+    Column("visits", "measured", 0),
     Column("confirmed", "confirmed"),
 )
 
@@ -98,7 +101,8 @@ def run(options: Options) -> Result:
     note = (
         f"A mobilenet with three heads, {WIDTH}x{HEIGHT}, untrained; limits between the smallest and the largest "
         f"network; {100 * ROOM:g} % room is left when choosing. A certificate is {bench.config.processes} fresh "
-        f"processes; confirming is one more, later. Given {len(given)} of {len(rows)}, refused "
+        f"processes; confirming is one more, later, made again (at most {VISITS - 1} times) while its interval is "
+        f"wider than {100 * WIDEST:g} %. Given {len(given)} of {len(rows)}, refused "
         f"{sum(bool(row['refused']) for row in rows)}, confirmed {confirmed}."
     )
     details = {"held_out": error, "steered": bench.profile.trustworthy}
@@ -170,19 +174,27 @@ class Bench:
         }
 
     def measured_later(self, wish: Wish) -> dict[str, Any]:
-        """One fresh process, another seed: the bounded statistic, and whether it keeps the limit."""
+        """One fresh process, another seed: the bounded statistic, and whether it keeps the limit.
+
+        A measurement whose interval is wide, wherever it lies, is made again; the last one counts.
+        """
         path = self._path(wish)
         if not path.exists():
             return {"later": None, "confirmed": None}
-        config = replace(self.config, processes=1, seed=derive_seed(1, "later", wish.number) % 2**31)
-        found = gather(path, config, ConsoleProgress()).quantile(wish.statistic, config)
-        return {"later": shown(found), "later_ms": found.value, "confirmed": found.value <= wish.limit_ms}
+        for visit in range(1, VISITS + 1):
+            config = replace(self.config, processes=1, seed=derive_seed(visit, "later", wish.number) % 2**31)
+            found = gather(path, config, ConsoleProgress()).quantile(wish.statistic, config)
+            if found.high - found.low <= WIDEST * found.value:
+                break
+        kept = found.value <= wish.limit_ms
+        return {"later": shown(found), "later_ms": found.value, "visits": visit, "confirmed": kept}
 
     # --- searching ------------------------------------------------------------------------------------------------
 
     def _affordable(self, wish: Wish) -> Iterator[Selection]:
         """The largest networks that a measurement lets through, largest first, measured a few at a time."""
-        limit = Constraint("latency_ms", wish.limit_ms, text=f"<= {wish.limit_ms:.4f}", unit="ms")
+        bound = (1 - ROOM) * wish.limit_ms
+        limit = Constraint("latency_ms", bound, text=f"<= {bound:.4f}", unit="ms")
         objectives = (Objective("macs", "MACs", higher_is_better=True), Objective("latency_ms", "ms", False))
         problem = Problem(self.elastic.space, objectives, (limit,))
         config = SearchConfig(trials=TRIALS, population=POPULATION)
@@ -193,7 +205,7 @@ class Bench:
             chosen = [self.elastic.selection(trial.arch) for trial in kept[start : start + SHORTLIST]]
             records = measure({str(k): self._cut(s) for k, s in enumerate(chosen)}, self.config)
             for k, selection in enumerate(chosen):
-                if records[str(k)].statistic(wish.statistic).value <= (1 - ROOM) * wish.limit_ms:
+                if records[str(k)].statistic(wish.statistic).value <= bound:
                     yield selection
 
     def _outcome(self, arch: Arch, wish: Wish) -> Outcome:

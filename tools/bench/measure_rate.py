@@ -51,7 +51,7 @@ def run(options: Options) -> Result:
     torch.set_num_threads(1)
     image = torch.randn(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     export(torch.nn.Conv2d(3, 3, 1), image)  # the first export pays for imports
-    seeds = QUICK_SEEDS if options.quick else SEEDS
+    seeds = QUICK_SEEDS if options.quick else SEEDS[: options.seeds]
     count = QUICK_NETWORKS if options.quick else NETWORKS
     rows: list[dict[str, Any]] = []
     for name, build in networks(options.quick).items():
