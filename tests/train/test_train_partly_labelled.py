@@ -10,6 +10,7 @@ import torch
 from fabricated import build
 from train_toys import MODEL, curve, plain_config, sandwich_config
 
+from mtnas.base.errors import PackageMissing
 from mtnas.data.base import Dataset
 from mtnas.data.config import DataConfig
 from mtnas.data.open import open_dataset
@@ -56,7 +57,10 @@ def test_every_balance_stands_a_loss_of_zero(data: Dataset, balance: str, tmp_pa
     tasks = make_tasks(Job(), data.info)
     model = build_model(MODEL, model_targets(tasks))
     config = plain_config(epochs=1, batch_size=2, balance=balance)
-    finetune(model, tasks, data.split("train"), config, tmp_path / "run", teacher=None, seed=0)
+    try:
+        finetune(model, tasks, data.split("train"), config, tmp_path / "run", teacher=None, seed=0)
+    except PackageMissing as error:
+        pytest.skip(str(error))
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     model.eval()
     scores = score(model, tasks, data.split("select"))
