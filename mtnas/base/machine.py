@@ -20,7 +20,8 @@ _PACKAGES = (
     "optuna",
     "scikit-learn",
 )
-_FLAGS = (
+#: instruction sets that decide how int8 and bf16 run
+CPU_FLAGS = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -62,7 +63,7 @@ def cpu_info() -> dict[str, Any]:
         "model": model,
         "machine": platform.machine(),
         "cores": usable_cores(),
-        "features": [f for f in _FLAGS if f in flags],
+        "features": [f for f in CPU_FLAGS if f in flags],
     }
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Sequence
 
+from .files import text_of
 from .nvml import Nvml, open_nvml
 
 _INA = ("ina3221", "ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "ina260")
@@ -30,7 +31,7 @@ class Rapl:
 
     def __init__(self, zones: Sequence[str]) -> None:
         self._zones = list(zones)
-        self.rails = [(_text(os.path.join(z, "name")) or os.path.basename(z)) for z in self._zones]
+        self.rails = [(text_of(os.path.join(z, "name")) or os.path.basename(z)) for z in self._zones]
         self._started: list[int] = []
 
     def begin(self) -> None:
@@ -133,7 +134,7 @@ def find_counter(runtime: str, root: str = "/", gpu: Callable[[], Any] = open_nv
 def _rapl(root: str, gpu: Callable[[], Any], looked: list[str]) -> Rapl | None:
     zones = []
     for zone in sorted(glob.glob(os.path.join(glob.escape(root), _POWERCAP, "intel-rapl:*"))):
-        inner, name = os.path.basename(zone).count(":") == 2, _text(os.path.join(zone, "name")) or ""
+        inner, name = os.path.basename(zone).count(":") == 2, text_of(os.path.join(zone, "name")) or ""
         if name != "psys" and (not inner or name == "dram"):  # cores are inside packages, psys counts packages again
             zones.append(zone)
     if not zones:
@@ -160,7 +161,7 @@ def _nvml(root: str, gpu: Callable[[], Any], looked: list[str]) -> NvmlEnergy | 
 def _ina(root: str, gpu: Callable[[], Any], looked: list[str]) -> Ina | None:
     rails = []
     for chip in sorted(glob.glob(os.path.join(glob.escape(root), _HWMON, "hwmon*"))):
-        if (_text(os.path.join(chip, "name")) or "") in _INA:
+        if (text_of(os.path.join(chip, "name")) or "") in _INA:
             rails += _rails(chip)
     if not rails:
         looked.append("INA sensors: no voltage and current under {}".format("/" + _HWMON))
@@ -174,7 +175,7 @@ def _rails(chip: str) -> list[tuple[str, Callable[[], float]]]:
     found: list[tuple[str, Callable[[], float]]] = []
     for number in range(1, 9):
         volts, amperes, power = (os.path.join(chip, f"{kind}{number}_input") for kind in ("in", "curr", "power"))
-        label = _text(os.path.join(chip, f"in{number}_label")) or f"{os.path.basename(chip)}-{number}"
+        label = text_of(os.path.join(chip, f"in{number}_label")) or f"{os.path.basename(chip)}-{number}"
         if label.upper() == "NC" or "sum" in label.lower():
             continue
         if os.path.exists(volts) and os.path.exists(amperes):
@@ -195,11 +196,3 @@ def _scaled(power: str) -> Callable[[], float]:
 def _integer(path: str) -> int:
     with open(path, encoding="ascii") as stream:
         return int(stream.read())
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return None

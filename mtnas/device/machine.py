@@ -9,6 +9,8 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
+from .files import text_of
+
 _FLAGS = (
     "avx2",
     "avx512f",
@@ -36,7 +38,7 @@ def environment(runtime: str, version: str = "") -> dict[str, Any]:
         "cores": usable_cores(),
         "cpu": model,
         "features": features,
-        "governor": _line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     }
 
 
@@ -76,11 +78,3 @@ def _cpu() -> tuple[str, list[str]]:
     except OSError:
         pass
     return model, [flag for flag in _FLAGS if flag in flags]
-
-
-def _line(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read().strip()
-    except OSError:
-        return None

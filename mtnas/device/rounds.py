@@ -107,7 +107,7 @@ def settle_together(
     """Rounds of all lanes until each of those judged is narrow: equally many rounds for every lane."""
     deciding = [lane for lane in lanes if lane.name in set(judged)]
     rounds, before = 0, read_state()
-    while rounds < rules.rounds or not (rounds >= rules.max_rounds or all(lane.narrow(rules) for lane in deciding)):
+    while not finished_together(deciding, rounds, rules):
         take_turns(lanes, rng)
         rounds += 1
         if after_round is not None:
@@ -115,6 +115,11 @@ def settle_together(
     after = read_state()
     for lane in lanes:
         lane.state = {"before": before, "after": after}
+
+
+def finished_together(deciding: Sequence[Lane], rounds: int, rules: Rules) -> bool:
+    """Enough rounds, and each of the deciding lanes is narrow or may take no more."""
+    return rounds >= rules.rounds and (rounds >= rules.max_rounds or all(lane.narrow(rules) for lane in deciding))
 
 
 def finished(lane: Lane, anchor: Lane, rules: Rules) -> bool:

@@ -14,6 +14,8 @@ import os
 import re
 from typing import Any, Mapping
 
+from .files import text_of
+from .machine import usable_cores
 from .nvml import open_nvml
 
 #: bits 0 to 3 of the Raspberry Pi's get_throttled: what is so now (bits 16 to 19: since boot)
@@ -23,7 +25,6 @@ _SLOWING_COOLERS = ("cpufreq", "devfreq", "processor")
 
 def read_state(root: str = "/", gpu: bool = True) -> dict[str, Any]:
     """Everything that can be read in milliseconds, as JSON."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "governor": _governor(root),
         "mhz": _mhz(root, "scaling_cur_freq"),
@@ -32,7 +33,7 @@ def read_state(root: str = "/", gpu: bool = True) -> dict[str, Any]:
         "throttle_count": _throttle_count(root),
         "throttled": _throttled(root),
         "cores": os.cpu_count(),
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "cpu_quota": cpu_quota(root),
         "quota_stops": _quota_stops(root),
         "load": _load(root),
@@ -68,12 +69,12 @@ def cpu_quota(root: str = "/") -> float | None:
     """Cores' worth of time that control groups grant this process; None without a quota."""
     quotas = []
     for folder in _cgroups(root):
-        text = _text(os.path.join(folder, "cpu.max"))
+        text = text_of(os.path.join(folder, "cpu.max"))
         if text is not None:
             share, _, period = text.partition(" ")
         else:
-            share = _text(os.path.join(folder, "cpu.cfs_quota_us")) or "max"
-            period = _text(os.path.join(folder, "cpu.cfs_period_us")) or "100000"
+            share = text_of(os.path.join(folder, "cpu.cfs_quota_us")) or "max"
+            period = text_of(os.path.join(folder, "cpu.cfs_period_us")) or "100000"
         if share not in ("max", "-1"):
             quotas.append(float(share) / float(period or 100000))
     return min(quotas) if quotas else None
@@ -81,19 +82,19 @@ def cpu_quota(root: str = "/") -> float | None:
 
 def power_mode(root: str = "/") -> str | None:
     """A Jetson's nvpmodel mode, else the platform profile of the firmware, else None."""
-    status = _text(_under(root, "var/lib/nvpmodel/status"))
+    status = text_of(_under(root, "var/lib/nvpmodel/status"))
     number = re.search(r"pmode:(\d+)", status or "")
     if number:
         mode = int(number.group(1))
-        config = _text(_under(root, "etc/nvpmodel.conf")) or ""
+        config = text_of(_under(root, "etc/nvpmodel.conf")) or ""
         name = re.search(rf"<\s*POWER_MODEL\s+ID=0*{mode}\s+NAME=(\S+)\s*>", config)
         return f"{mode} ({name.group(1)})" if name else str(mode)
-    return _text(_under(root, "sys/firmware/acpi/platform_profile"))
+    return text_of(_under(root, "sys/firmware/acpi/platform_profile"))
 
 
 def _governor(root: str) -> str | None:
     """One word when all cores agree."""
-    names = {_text(path) for path in _each(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")}
+    names = {text_of(path) for path in _each(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")}
     return ", ".join(sorted(name for name in names if name)) or None
 
 
@@ -109,7 +110,7 @@ def _temperatures(root: str) -> dict[str, float]:
     for folder in _each(root, "sys/class/thermal/thermal_zone[0-9]*"):
         milli = _number(os.path.join(folder, "temp"))
         if milli is not None:
-            found[_text(os.path.join(folder, "type")) or os.path.basename(folder)] = milli / 1e3
+            found[text_of(os.path.join(folder, "type")) or os.path.basename(folder)] = milli / 1e3
     return found
 
 
@@ -124,12 +125,12 @@ def _throttled(root: str) -> list[str]:
     """What slows this machine down right now."""
     found = []
     for folder in _each(root, "sys/class/thermal/cooling_device[0-9]*"):
-        kind = _text(os.path.join(folder, "type")) or ""
+        kind = text_of(os.path.join(folder, "type")) or ""
         slows = any(word in kind.lower() for word in _SLOWING_COOLERS)
         if slows and (_number(os.path.join(folder, "cur_state")) or 0) > 0:
             found.append(f"cooling by {kind}")
     for path in _each(root, "sys/devices/platform/soc*/*firmware/get_throttled"):
-        bits = int(_text(path) or "0", 16)
+        bits = int(text_of(path) or "0", 16)
         found += [name for bit, name in sorted(_PI_BITS.items()) if bits >> bit & 1]
     return found
 
@@ -137,7 +138,7 @@ def _throttled(root: str) -> list[str]:
 def _quota_stops(root: str) -> float | None:
     """How often the control group's quota stopped this process, with all in the same group."""
     for folder in _cgroups(root):
-        stops = re.search(r"^nr_throttled (\d+)", _text(os.path.join(folder, "cpu.stat")) or "", re.MULTILINE)
+        stops = re.search(r"^nr_throttled (\d+)", text_of(os.path.join(folder, "cpu.stat")) or "", re.MULTILINE)
         if stops:
             return float(stops.group(1))
     return None
@@ -146,7 +147,7 @@ def _quota_stops(root: str) -> float | None:
 def _cgroups(root: str) -> list[str]:
     """Folders of this process's control group and of those around it, innermost first."""
     folders = []
-    for line in (_text(_under(root, "proc/self/cgroup")) or "0::/").splitlines():
+    for line in (text_of(_under(root, "proc/self/cgroup")) or "0::/").splitlines():
         _, controllers, place = [*line.split(":", 2), "", "", ""][:3]
         if controllers == "":
             top = _under(root, "sys/fs/cgroup")
@@ -161,12 +162,12 @@ def _cgroups(root: str) -> list[str]:
 
 def _load(root: str) -> float | None:
     """Processes that ran or waited to run, mean of the last minute."""
-    text = _text(_under(root, "proc/loadavg"))
+    text = text_of(_under(root, "proc/loadavg"))
     return float(text.split()[0]) if text else None
 
 
 def _swap_used_mb(root: str) -> float | None:
-    text = _text(_under(root, "proc/meminfo")) or ""
+    text = text_of(_under(root, "proc/meminfo")) or ""
     found = dict(re.findall(r"^(SwapTotal|SwapFree):\s+(\d+)", text, re.MULTILINE))
     return (int(found["SwapTotal"]) - int(found["SwapFree"])) * 1024 / 1e6 if len(found) == 2 else None
 
@@ -196,16 +197,8 @@ def _each(root: str, pattern: str) -> list[str]:
     return sorted(glob.glob(os.path.join(glob.escape(root), pattern)))
 
 
-def _text(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return None
-
-
 def _number(path: str) -> float | None:
     try:
-        return float(_text(path) or "")
+        return float(text_of(path) or "")
     except ValueError:
         return None

@@ -7,25 +7,12 @@ from contextlib import closing
 from typing import Any
 
 from mtnas.base.errors import UserError
-from mtnas.base.machine import cpu_info, package_versions
+from mtnas.base.machine import CPU_FLAGS, cpu_info, package_versions
 from mtnas.measure.devices import DeviceDescription
 from mtnas.measure.reach.hook_settings import read_hook
 from mtnas.measure.reach.ssh_connection import Connection
 from mtnas.measure.reach.ssh_errors import ConnectionLost
 from mtnas.measure.reach.ssh_settings import SshSettings
-
-_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
-    "bf16",
-)
 
 
 def check_device(device: DeviceDescription) -> dict[str, Any]:
@@ -64,7 +51,7 @@ def _ssh(device: DeviceDescription) -> dict[str, Any]:
     needed = [name for name in ("numpy", _package(device)) if str(modules[name] or "broken").startswith("broken")]
     lacking = needed + ([] if answer.pop("locks") else ["a system with file locks"])
     known = {key: value for key, value in answer.items() if key != "event"}
-    features = [flag for flag in _FLAGS if flag in set(cpu["flags"])]
+    features = [flag for flag in CPU_FLAGS if flag in set(cpu["flags"])]
     return {**known, "cpu": cpu["model"], "features": features, "lacking": lacking}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from mtnas.base.errors import DeviceMissing
 from mtnas.base.files import content_hash
 from mtnas.base.progress import Progress
-from mtnas.device.rounds import Lane, Rules, finished
+from mtnas.device.rounds import Lane, Rules, finished, finished_together
 from mtnas.measure.anchor import anchor_model
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import DeviceDescription, device_folder
@@ -164,7 +164,7 @@ class HookReach:
         rounds = min(len(one.lane.runs_ms) for one in networks)
         for one in networks:  # a round counts when all are in it
             del one.lane.runs_ms[rounds:], one.lane.interrupted[rounds:], one.lane.medians_ms[rounds:]
-        while rounds < rules.rounds or not (rounds >= rules.max_rounds or all(lane.narrow(rules) for lane in judged)):
+        while not finished_together(judged, rounds, rules):
             self._round(networks, None, rng, kept)
             rounds += 1
         yield from (self._found(one) for one in networks)
