@@ -61,8 +61,9 @@ class Evaluations:
             self._known[key] = found
         return dict(self._known[key])
 
-    def __len__(self) -> int:
-        """Networks that are known, those of the journal included."""
+    @property
+    def known(self) -> int:
+        """Networks whose scores are known, those of the journal included."""
         return len(self._known)
 
     def _open(self, journal: Journal, header: Mapping[str, Any]) -> None:

@@ -261,7 +261,9 @@ def test_an_interruption_loses_at_most_one_evaluation(tmp_path: Path) -> None:
     assert again == whole and len(calls) == whole.evaluations + 1
     assert sorted(set(calls)) == sorted(calls[:3] + calls[4:])  # only the fourth was begun twice
     known = Evaluations(interrupted, journal, identity)
-    assert configure(subject(evaluations=known), wish) == whole and known.count == 0 and len(known) == whole.evaluations
+    assert (
+        configure(subject(evaluations=known), wish) == whole and known.count == 0 and known.known == whole.evaluations
+    )
     with pytest.raises(CheckpointError, match="weights"):
         Evaluations(scores, journal, {"weights": "xyz"})
 
