@@ -85,3 +85,21 @@ def estimate(
         if tally.count:
             found[f"{name}.running_mean"], found[f"{name}.running_var"] = tally.result()
     return found
+
+
+def estimate_in_place(network: nn.Module, images: Callable[[], Iterable[Tensor]]) -> None:
+    """Replace a plain network's running statistics by precise ones, and leave it in evaluation mode."""
+
+    def run(image_BCHW: Tensor, patches: list[Patch]) -> None:
+        for store, key, value in patches:
+            store[key] = value
+        try:
+            network(image_BCHW)
+        finally:
+            for store, key, _value in patches:
+                del store[key]
+
+    network.eval()
+    norms = tracked_norms(network)
+    if norms:
+        network.load_state_dict(estimate(run, norms, images()), strict=False)
