@@ -87,19 +87,23 @@ def estimate(
     return found
 
 
-def estimate_in_place(network: nn.Module, images: Callable[[], Iterable[Tensor]]) -> None:
-    """Replace a plain network's running statistics by precise ones, and leave it in evaluation mode."""
+def re_estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace a plain network's running statistics, in place; layers that do not run keep theirs.
 
-    def run(image_BCHW: Tensor, patches: list[Patch]) -> None:
+    Args:
+        network: in evaluation mode, as dropout would change what the layers see.
+        batches: the calibration images (B,C,H,W).
+    """
+
+    def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
         for store, key, value in patches:
             store[key] = value
         try:
-            network(image_BCHW)
+            return network(image_BCHW)
         finally:
-            for store, key, _value in patches:
+            for store, key, _ in patches:
                 del store[key]
 
-    network.eval()
-    norms = tracked_norms(network)
-    if norms:
-        network.load_state_dict(estimate(run, norms, images()), strict=False)
+    buffers = dict(network.named_buffers())
+    for name, statistics in estimate(run, tracked_norms(network), batches).items():
+        buffers[name].copy_(statistics)

@@ -17,7 +17,7 @@ from mtnas.tasks.base import Task
 from mtnas.train.backward import Backward, make_backward, needs_owners, shared_parameters
 from mtnas.train.balance.make import make_balance
 from mtnas.train.checkpoint import weights_hash
-from mtnas.train.config import FinetuneConfig
+from mtnas.train.config import FitConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
@@ -31,7 +31,7 @@ def finetune(
     model: nn.Module,
     tasks: Mapping[str, Task],
     split: Split,
-    config: FinetuneConfig,
+    config: FitConfig,
     out: Path,
     *,
     teacher: nn.Module | Teacher | None,
@@ -65,9 +65,7 @@ def finetune(
 class Plain:
     """Gradients of one network."""
 
-    def __init__(
-        self, model: nn.Module, tasks: Mapping[str, Task], config: FinetuneConfig, teacher: Teacher | None
-    ) -> None:
+    def __init__(self, model: nn.Module, tasks: Mapping[str, Task], config: FitConfig, teacher: Teacher | None) -> None:
         self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
         self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.parts = StepParts()

@@ -21,7 +21,7 @@ from mtnas.base.errors import DataError, TrainingDiverged
 from mtnas.base.files import make_folder, write_json
 from mtnas.base.progress import Progress, Task
 from mtnas.data.base import Batch, Split
-from mtnas.elastic.recalibrate import estimate_in_place
+from mtnas.elastic.recalibrate import re_estimate
 from mtnas.train.average import WeightAverage
 from mtnas.train.batches import Batches
 from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
@@ -230,7 +230,7 @@ class Fitter:
     def _finish(self) -> FitResult:
         if self.average:
             self.average.deliver()
-            estimate_in_place(self.module, self._plain_images)
+            re_estimate(self.module.eval(), self._plain_images())
         digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
         result = FitResult(
             steps=self.total,
