@@ -3,16 +3,16 @@
 A *unit* of a group is the smallest thing that can be removed: one channel in most networks, one channel of every
 block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group (a
 slimmed width keeps a prefix, a pruned group any subset), may leave out whole blocks (`mtnas.base.blocks`), which
-then return their input, and chooses the options of forks (`mtnas.base.forks`). Shape letters: U = units of a group,
-K = positions on one tensor axis that belong to one unit.
+then return their input, may run everything at a smaller input size, and chooses the options of forks
+(`mtnas.base.forks`). Shape letters: U = units of a group, K = positions on one tensor axis that belong to one unit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,8 +23,11 @@ from mtnas.base.errors import SpaceError
 from mtnas.base.forks import Fork, Need, check_chosen
 from mtnas.base.tables import nearest
 
-#: Keys of the skipped blocks and of the chosen options in a selection's JSON; no group can have these names.
-_SKIPPED, _CHOSEN = "/skipped", "/chosen"
+#: Keys of the skipped blocks, the input size and the chosen options in a selection's JSON; no group has such a name.
+_SKIPPED, _SIZE, _CHOSEN = "/skipped", "/size", "/chosen"
+
+#: Height and width in pixels.
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -98,34 +101,44 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Selection:
-    """The kept units of every elastic group, the blocks that are left out, and the options of forks.
+    """One network of an elastic model: frozen, hashable, with a short stable id. Build it with `Selection.of`.
 
-    Frozen, hashable, with a short stable id. Groups that are not named are kept whole, forks that are not named take
-    their default. Build it with `Selection.of`.
+    Args:
+        kept: the kept units of every group that is named; the others are kept whole.
+        skipped: the blocks that are left out.
+        size: height and width in pixels that the image is resized to; None runs it as it comes.
+        chosen: the option of every fork that is named; the others take their default.
     """
 
     kept: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: tuple[str, ...] = ()
+    size: Size | None = None
     chosen: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def of(
-        kept: Mapping[str, Iterable[int]], skipped: Iterable[str] = (), chosen: Mapping[str, str] | None = None
+        kept: Mapping[str, Iterable[int]],
+        skipped: Iterable[str] = (),
+        size: Sequence[int] | None = None,
+        chosen: Mapping[str, str] | None = None,
     ) -> Selection:
         """Sort names and units, so that equal selections are equal values."""
-        units = tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept))
-        return Selection(units, tuple(sorted(set(skipped))), tuple(sorted((chosen or {}).items())))
+        options = tuple(sorted((chosen or {}).items()))
+        return Selection(_sorted(kept), tuple(sorted(set(skipped))), _pair(size), options)
 
     @staticmethod
     def prefix(
-        widths: Mapping[str, int], skipped: Iterable[str] = (), chosen: Mapping[str, str] | None = None
+        widths: Mapping[str, int],
+        skipped: Iterable[str] = (),
+        size: Sequence[int] | None = None,
+        chosen: Mapping[str, str] | None = None,
     ) -> Selection:
         """The first `width` units of each named group."""
-        return Selection.of({name: range(width) for name, width in widths.items()}, skipped, chosen)
+        return Selection.of({name: range(width) for name, width in widths.items()}, skipped, size, chosen)
 
-    def keeping(self, kept: Mapping[str, Iterable[int]]) -> Selection:
-        """The same blocks and options with other units."""
-        return Selection.of(kept, self.skipped, dict(self.chosen))
+    def with_kept(self, kept: Mapping[str, Iterable[int]]) -> Selection:
+        """Other units, all else as it is."""
+        return replace(self, kept=_sorted(kept))
 
     @property
     def as_dict(self) -> Mapping[str, tuple[int, ...]]:
@@ -165,35 +178,57 @@ class Selection:
         size = {group.name: group.size for group in groups}
         gone = {group.name for group in groups if self.lacks(group)}
         kept = tuple((name, units) for name, units in self.kept if len(units) != size.get(name) and name not in gone)
-        return Selection(kept, self.skipped, chosen)
+        return replace(self, kept=kept, chosen=chosen)
 
     @property
     def id(self) -> str:
-        kept: list[Any] = [[name, list(units)] for name, units in self.kept]
-        parts: list[Any] = [kept, list(self.skipped), *([[list(pair) for pair in self.chosen]] if self.chosen else ())]
-        text = json.dumps(parts if self.skipped or self.chosen else kept, separators=(",", ":"))
+        """Twelve hex digits; what a selection does not use does not enter them."""
+        parts: list[Any] = [[[name, list(units)] for name, units in self.kept]]
+        parts += [list(self.skipped)] if self.skipped else []
+        parts += [{"size": list(self.size)}] if self.size else []
+        parts += [{"chosen": [list(pair) for pair in self.chosen]}] if self.chosen else []
+        text = json.dumps(parts if len(parts) > 1 else parts[0], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        """Group -> kept units; skipped blocks and chosen options, if there are any, under `/skipped` and `/chosen`."""
+        """Group -> kept units; where there are any, names of skipped blocks under `/skipped`, pixels under `/size`,
+        options of forks under `/chosen`.
+        """
         found: dict[str, Any] = {name: list(units) for name, units in self.kept}
         found |= {_SKIPPED: list(self.skipped)} if self.skipped else {}
+        found |= {_SIZE: list(self.size)} if self.size else {}
         return found | ({_CHOSEN: dict(self.chosen)} if self.chosen else {})
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Selection:
-        kept = {name: units for name, units in data.items() if name not in (_SKIPPED, _CHOSEN)}
-        return Selection.of(kept, data.get(_SKIPPED, ()), data.get(_CHOSEN))
+        kept = {name: units for name, units in data.items() if name not in (_SKIPPED, _SIZE, _CHOSEN)}
+        return Selection.of(kept, data.get(_SKIPPED, ()), data.get(_SIZE), data.get(_CHOSEN))
 
-    def check(self, groups: Sequence[ChannelGroup], blocks: Sequence[str] = (), forks: Sequence[Fork] = ()) -> None:
+    def check(
+        self,
+        groups: Sequence[ChannelGroup],
+        blocks: Sequence[str] = (),
+        sizes: Collection[Size] = (),
+        forks: Sequence[Fork] = (),
+    ) -> None:
         """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit.
 
         Args:
             groups: the model's groups.
             blocks: names of the blocks that may be left out.
-            forks: the forks at which there is something to choose.
+            sizes: the smaller input sizes.
+            forks: the forks that may be chosen from.
         """
         check_chosen(self.chosen, forks)
+        if self.size is not None and self.size not in sizes:
+            raise SpaceError(
+                "an input size that the network can run at",
+                received=size_text(self.size),
+                where="selection",
+                cure=f"one of {', '.join(map(size_text, sizes))}"
+                if sizes
+                else "make the model elastic with a space that has resolution",
+            )
         for name in self.skipped:
             if name not in blocks:
                 raise SpaceError(
@@ -219,6 +254,23 @@ class Selection:
                 raise SpaceError(
                     "a group that may shrink", received=f"{name} is frozen: {group.frozen}", where="selection"
                 )
+
+
+def size_text(size: Size) -> str:
+    """Height and width as an input size is named: `48x64`."""
+    return f"{size[0]}x{size[1]}"
+
+
+def _sorted(kept: Mapping[str, Iterable[int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept))
+
+
+def _pair(size: Sequence[int] | None) -> Size | None:
+    if size is None:
+        return None
+    if len(size) != 2 or min(size) < 1:
+        raise SpaceError("height and width in pixels", received=str(list(size)), where="size of a selection")
+    return int(size[0]), int(size[1])
 
 
 def kept_positions(group: ChannelGroup, member: Member, units: Sequence[int]) -> np.ndarray:

@@ -62,7 +62,7 @@ class _Prover:
 
     def _selection(self, chosen: Mapping[str, str], rng: np.random.Generator) -> Selection:
         widths = {group.name: int(rng.integers(1, group.size + 1)) for group in self.groups if group.elastic}
-        return Selection.prefix(widths, (), chosen).compact(self.groups, self.slicer.forks)
+        return Selection.prefix(widths, chosen=chosen).compact(self.groups, self.slicer.forks)
 
     def _wrong(self, selection: Selection) -> str:
         """What goes wrong with a selection; empty when nothing does."""

@@ -152,7 +152,7 @@ class ElasticModel:
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
         depths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "depth"}
         chosen = {fork.name: str(arch[fork.choice]) for fork in self.open_forks}
-        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), chosen))
+        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), chosen=chosen))
 
     @property
     def skippable(self) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ class Slicer:
         return plan
 
     def _make_plan(self, selection: Selection) -> Plan:
-        selection.check(tuple(self.groups.values()), self.blocks, self.forks)
+        selection.check(tuple(self.groups.values()), self.blocks, forks=self.forks)
         cuts: dict[str, list[Cut]] = {}
         for (name, axis), kept in self._kept(selection).items():
             prefix = kept.size == 0 or kept[-1] == kept.size - 1

@@ -40,7 +40,7 @@ def random_selection(elastic: ElasticModel, rng: np.random.Generator, number: in
     sizes = {group.name: group.size for group in elastic.groups if group.elastic}
     kept = {n: rng.choice(s, int(rng.integers(1, s + 1)), replace=False) for n, s in sizes.items()}
     chosen = {fork.name: str(rng.choice(list(fork.options))) for fork in elastic.open_forks}
-    return Selection.of(kept, [name for name in elastic.skippable if rng.random() < 0.3], chosen)
+    return Selection.of(kept, [name for name in elastic.skippable if rng.random() < 0.3], chosen=chosen)
 
 
 def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
@@ -127,7 +127,7 @@ def test_rules_without_operators_keep_the_default_alone() -> None:
     with torch.no_grad():
         assert largest_difference(elastic.run(zoo.image()), model(zoo.image())) == 0
     with pytest.raises(SpaceError, match="operators, experts"):
-        elastic.run(zoo.image(), Selection.of({}, (), {"middle.0": "sum"}), training=True)
+        elastic.run(zoo.image(), Selection.of({}, chosen={"middle.0": "sum"}), training=True)
 
 
 def test_shipped_rules_switch_forks_on() -> None:
@@ -247,7 +247,7 @@ def test_an_option_is_the_network_that_holds_it_alone(named: tuple[str, ElasticM
     state = elastic.model.state_dict()
     for fork in (fork for fork in elastic.open_forks if not fork.needs):
         for option in fork.options:
-            selection = Selection.of({}, (), {fork.name: option})
+            selection = Selection.of({}, chosen={fork.name: option})
             by_hand = copy.deepcopy(elastic.model)
             module = by_hand.get_submodule(fork.name)
             if fork.kind == "operator":
@@ -268,7 +268,7 @@ def test_the_extracted_module_holds_only_what_is_chosen(named: tuple[str, Elasti
     for fork in elastic.open_forks:
         outer = {need.fork: need.options[-1] for need in fork.needs}
         for option in fork.options:
-            state = elastic.extract(Selection.of({}, (), {**outer, fork.name: option})).state_dict()
+            state = elastic.extract(Selection.of({}, chosen={**outer, fork.name: option})).state_dict()
             assert set(state) <= set(full)
             inside = {key for key in full if key.startswith(f"{fork.name}.")}
             gone = {key for key in inside if any(key.startswith(f"{part}.") for part in fork.without(option))}
@@ -282,7 +282,7 @@ def test_statistics_are_those_of_what_runs(named: tuple[str, ElasticModel]) -> N
     for fork in elastic.open_forks:
         outer = {need.fork: need.options[-1] for need in fork.needs}
         for option in fork.options:
-            found = elastic.statistics(Selection.of({}, (), {**outer, fork.name: option}))
+            found = elastic.statistics(Selection.of({}, chosen={**outer, fork.name: option}))
             assert found and not any(key.startswith(f"{part}.") for part in fork.without(option) for key in found)
 
 
@@ -292,29 +292,29 @@ def test_selections_of_one_network_are_one_value() -> None:
 
     def compact(**chosen: str) -> dict[str, str]:
         names = {"outer": "middle.0", "inner": "middle.0.options.fork.0", "sum": "middle.0.options.sum"}
-        selection = Selection.of({}, (), {names[key]: option for key, option in chosen.items()})
+        selection = Selection.of({}, chosen={names[key]: option for key, option in chosen.items()})
         return dict(selection.compact(groups, forks).chosen)
 
     assert compact(outer="fork") == {} and compact(outer="fork", inner="b") == {}
     assert compact(inner="a") == {"middle.0.options.fork.0": "a"}
     assert compact(outer="none", inner="a", sum="1") == {"middle.0": "none"}  # neither of the inner forks runs
     assert compact(outer="sum", inner="a", sum="1") == {"middle.0": "sum", "middle.0.options.sum": "1"}
-    narrow = Selection.of({"middle.0.options.sum.branches.1.0.0": [0]}, (), {"middle.0": "sum"})
+    narrow = Selection.of({"middle.0.options.sum.branches.1.0.0": [0]}, chosen={"middle.0": "sum"})
     assert narrow.compact(groups, forks) == narrow
-    alone = Selection.of(dict(narrow.kept), (), {"middle.0": "sum", "middle.0.options.sum": "1"})
+    alone = Selection.of(dict(narrow.kept), chosen={"middle.0": "sum", "middle.0.options.sum": "1"})
     assert alone.compact(groups, forks).kept == () and not alone.lacks(groups[0])
-    assert narrow.keeping({}).compact(groups).kept == ()
+    assert narrow.with_kept({}).compact(groups).kept == ()
     assert Selection.of(dict(narrow.kept)).compact(groups).kept == ()  # the default option holds no such group
     assert alone.widths(groups)["middle.0.options.sum.branches.1.0.0"] == 0
 
 
 def test_a_fork_in_a_skipped_block_has_no_say() -> None:
     elastic = elastic_of(fork_zoo.network("kernels"))
-    skipped = Selection.of({}, ["middle.1"], {"middle.1.depthwise": "k3", "middle.0.depthwise": "k3"})
+    skipped = Selection.of({}, ["middle.1"], chosen={"middle.1.depthwise": "k3", "middle.0.depthwise": "k3"})
     assert skipped.compact(elastic.groups, elastic.open_forks).chosen == (("middle.0.depthwise", "k3"),)
     assert isinstance(elastic.extract(skipped).get_submodule("middle.1"), nn.Identity)
     by_blocks = elastic_of(fork_zoo.network("blocks"))
-    both = Selection.of({}, ["middle.1"], {"middle.1": "one"})
+    both = Selection.of({}, ["middle.1"], chosen={"middle.1": "one"})
     assert both.compact(by_blocks.groups, by_blocks.open_forks) == Selection.of({}, ["middle.1"])
 
 
@@ -336,7 +336,7 @@ def test_wrong_options_are_errors_with_a_cure() -> None:
         ({"middle.0.depthwise": "k33"}, "did you mean 'k3'"),
     ):
         with pytest.raises(SpaceError, match=message):
-            elastic.run(zoo.image(), Selection.of({}, (), chosen), training=True)
+            elastic.run(zoo.image(), Selection.of({}, chosen=chosen), training=True)
 
 
 def test_after_a_call_the_network_is_whole_again(named: tuple[str, ElasticModel]) -> None:
