@@ -84,9 +84,10 @@ class Fitter:
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
+        self.companions = {n: companion.to(self.device) for n, companion in self.objective.companions.items()}
         self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
         self.total = self.config.epochs * self.batches.per_epoch
-        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.optimizer = make_optimizer(self.config, self.module, self.companions.values())
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()
@@ -201,7 +202,8 @@ class Fitter:
 
     def _trial(self, mode: Mode, bar: Task) -> float:
         """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
-        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (self.module, self.balance))
+        kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        learned = {name: tensor.clone() for name, tensor in self._companions().items()}
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
@@ -211,7 +213,7 @@ class Fitter:
                 took.append(time.perf_counter() - started)
                 self.optimizer.zero_grad(set_to_none=True)
         self._load_module(kept)
-        self.balance.load_state_dict(learned)
+        self._load_companions(learned)
         bar.advance(1, mode=str(mode))
         return min(took)
 
@@ -246,12 +248,28 @@ class Fitter:
         }
 
     def _names(self) -> dict[str, nn.Parameter]:
-        balance = {f"balance/{name}": parameter for name, parameter in self.balance.named_parameters()}
-        return {**dict(self.module.named_parameters()), **balance}
+        beside = {
+            f"{name}/{key}": parameter
+            for name, companion in self.companions.items()
+            for key, parameter in companion.named_parameters()
+        }
+        return {**dict(self.module.named_parameters()), **beside}
+
+    def _companions(self) -> dict[str, Tensor]:
+        """The state of what stands beside the network."""
+        return {
+            f"{name}/{key}": tensor
+            for name, companion in self.companions.items()
+            for key, tensor in companion.state_dict().items()
+        }
+
+    def _load_companions(self, state: Mapping[str, Tensor]) -> None:
+        for name, companion in self.companions.items():
+            companion.load_state_dict(part(state, f"{name}/"))
 
     def _save(self, step: int) -> None:
         tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
-        tensors |= {f"balance/{name}": tensor for name, tensor in self.balance.state_dict().items()}
+        tensors |= self._companions()
         state = optimizer_state(self.optimizer, self._names())
         tensors |= {f"optimizer/{name}": tensor for name, tensor in state.items()}
         facts = {
@@ -268,7 +286,7 @@ class Fitter:
         self.mode, self.trials = Mode(**facts["mode"]), dict(facts["trials"])
         self.mode.lay_out(self.module)
         self._load_module(part(checkpoint.tensors, "module/"))
-        self.balance.load_state_dict(part(checkpoint.tensors, "balance/"))
+        self._load_companions(checkpoint.tensors)
         load_optimizer_state(self.optimizer, self._names(), part(checkpoint.tensors, "optimizer/"))
         self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])

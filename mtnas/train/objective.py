@@ -43,6 +43,11 @@ class Objective(Protocol):
     @property
     def balance(self) -> Balance: ...
 
+    @property
+    def companions(self) -> Mapping[str, nn.Module]:
+        """What has a state beside the network, by name: the balance, and what else is learned and then thrown away."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """JSON values that name what is trained, beside the settings and the data."""
         ...
