@@ -29,6 +29,7 @@ from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.features.make import make_features
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
+from mtnas.train.parts import StepParts
 from mtnas.train.result import TrainResult
 from mtnas.train.sampling import step_archs
 
@@ -85,14 +86,15 @@ class Sandwich:
         self.largest = elastic.selection(elastic.space.largest)
         self.features = make_features(elastic, config)
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
-        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius)
+        self.parts = StepParts()
+        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius, self.parts)
 
     @property
     def module(self) -> nn.Module:
         return self.elastic.model
 
     @property
-    def companions(self) -> Mapping[str, nn.Module]:
+    def beside(self) -> Mapping[str, nn.Module]:
         return {"balance": self.balance} | ({"features": self.features.form} if self.features else {})
 
     def identity(self) -> Mapping[str, Any]:
