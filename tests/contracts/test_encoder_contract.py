@@ -18,7 +18,7 @@ from mtnas.encoders.table import ENCODERS, MOST_STAGES, SIZES
 ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid)
 IMAGE = (2, 3, 64, 64)
 #: encoders whose shortcuts between resolutions depend on the strides
-PARALLEL: frozenset[str] = frozenset()
+PARALLEL = {"hrnet"}
 
 
 def make(name: str, **settings: int) -> nn.Module:
