@@ -2,17 +2,17 @@
 
 A *unit* of a group is the smallest thing that can be removed: one channel in most networks, one channel of every
 block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group (a
-slimmed width keeps a prefix, a pruned group any subset) and may leave out whole blocks (`mtnas.base.blocks`), which
-then return their input. Shape letters: U = units of a group, K = positions on one
-tensor axis that belong to one unit.
+slimmed width keeps a prefix, a pruned group any subset), may leave out whole blocks (`mtnas.base.blocks`), which
+then return their input, and may run everything at a smaller input size. Shape letters: U = units of a group, K =
+positions on one tensor axis that belong to one unit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +22,11 @@ from mtnas.base.blocks import inside
 from mtnas.base.errors import SpaceError
 from mtnas.base.tables import nearest
 
-#: Key of the skipped blocks in a selection's JSON; no group can have this name.
-_SKIPPED = "/skipped"
+#: Keys of the skipped blocks and of the input size in a selection's JSON; no group can have such a name.
+_SKIPPED, _SIZE = "/skipped", "/size"
+
+#: Height and width in pixels.
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,33 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Selection:
-    """The kept units of every elastic group and the blocks that are left out: frozen, hashable, with a short stable id.
+    """One network of an elastic model: frozen, hashable, with a short stable id. Build it with `Selection.of`.
 
-    Groups that are not named are kept whole. Build it with `Selection.of`.
+    Args:
+        kept: the kept units of every group that is named; the others are kept whole.
+        skipped: the blocks that are left out.
+        size: height and width in pixels that the image is resized to; None runs it as it comes.
     """
 
     kept: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: tuple[str, ...] = ()
+    size: Size | None = None
 
     @staticmethod
-    def of(kept: Mapping[str, Iterable[int]], skipped: Iterable[str] = ()) -> Selection:
+    def of(
+        kept: Mapping[str, Iterable[int]], skipped: Iterable[str] = (), size: Sequence[int] | None = None
+    ) -> Selection:
         """Sort names and units, so that equal selections are equal values."""
-        units = tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept))
-        return Selection(units, tuple(sorted(set(skipped))))
+        return Selection(_sorted(kept), tuple(sorted(set(skipped))), _pair(size))
 
     @staticmethod
-    def prefix(widths: Mapping[str, int], skipped: Iterable[str] = ()) -> Selection:
+    def prefix(widths: Mapping[str, int], skipped: Iterable[str] = (), size: Sequence[int] | None = None) -> Selection:
         """The first `width` units of each named group."""
-        return Selection.of({name: range(width) for name, width in widths.items()}, skipped)
+        return Selection.of({name: range(width) for name, width in widths.items()}, skipped, size)
+
+    def with_kept(self, kept: Mapping[str, Iterable[int]]) -> Selection:
+        """Other units, all else as it is."""
+        return replace(self, kept=_sorted(kept))
 
     @property
     def as_dict(self) -> Mapping[str, tuple[int, ...]]:
@@ -133,30 +145,45 @@ class Selection:
         size = {group.name: group.size for group in groups}
         gone = {group.name for group in groups if self.lacks(group)}
         kept = tuple((name, units) for name, units in self.kept if len(units) != size.get(name) and name not in gone)
-        return Selection(kept, self.skipped)
+        return replace(self, kept=kept)
 
     @property
     def id(self) -> str:
-        kept: list[Any] = [[name, list(units)] for name, units in self.kept]
-        text = json.dumps([kept, list(self.skipped)] if self.skipped else kept, separators=(",", ":"))
+        """Twelve hex digits; what a selection does not use does not enter them."""
+        parts: list[Any] = [[[name, list(units)] for name, units in self.kept]]
+        parts += [list(self.skipped)] if self.skipped else []
+        parts += [{"size": list(self.size)}] if self.size else []
+        text = json.dumps(parts if len(parts) > 1 else parts[0], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, list[int] | list[str]]:
-        """Group -> kept units; the names of skipped blocks, if there are any, under `/skipped`."""
-        kept: dict[str, list[int] | list[str]] = {name: list(units) for name, units in self.kept}
-        return {**kept, _SKIPPED: list(self.skipped)} if self.skipped else kept
+        """Group -> kept units; where there are any, names of skipped blocks under `/skipped`, pixels under `/size`."""
+        found: dict[str, list[int] | list[str]] = {name: list(units) for name, units in self.kept}
+        found |= {_SKIPPED: list(self.skipped)} if self.skipped else {}
+        return found | ({_SIZE: list(self.size)} if self.size else {})
 
     @staticmethod
     def from_json(data: Mapping[str, Sequence[Any]]) -> Selection:
-        return Selection.of({name: units for name, units in data.items() if name != _SKIPPED}, data.get(_SKIPPED, ()))
+        kept = {name: units for name, units in data.items() if name not in (_SKIPPED, _SIZE)}
+        return Selection.of(kept, data.get(_SKIPPED, ()), data.get(_SIZE))
 
-    def check(self, groups: Sequence[ChannelGroup], blocks: Sequence[str] = ()) -> None:
+    def check(self, groups: Sequence[ChannelGroup], blocks: Sequence[str] = (), sizes: Collection[Size] = ()) -> None:
         """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit.
 
         Args:
             groups: the model's groups.
             blocks: names of the blocks that may be left out.
+            sizes: the smaller input sizes.
         """
+        if self.size is not None and self.size not in sizes:
+            raise SpaceError(
+                "an input size that the network can run at",
+                received=size_text(self.size),
+                where="selection",
+                cure=f"one of {', '.join(map(size_text, sizes))}"
+                if sizes
+                else "make the model elastic with a space that has resolution",
+            )
         for name in self.skipped:
             if name not in blocks:
                 raise SpaceError(
@@ -182,6 +209,23 @@ class Selection:
                 raise SpaceError(
                     "a group that may shrink", received=f"{name} is frozen: {group.frozen}", where="selection"
                 )
+
+
+def size_text(size: Size) -> str:
+    """Height and width as an input size is named: `48x64`."""
+    return f"{size[0]}x{size[1]}"
+
+
+def _sorted(kept: Mapping[str, Iterable[int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(sorted({int(u) for u in kept[name]}))) for name in sorted(kept))
+
+
+def _pair(size: Sequence[int] | None) -> Size | None:
+    if size is None:
+        return None
+    if len(size) != 2 or min(size) < 1:
+        raise SpaceError("height and width in pixels", received=str(list(size)), where="size of a selection")
+    return int(size[0]), int(size[1])
 
 
 def kept_positions(group: ChannelGroup, member: Member, units: Sequence[int]) -> np.ndarray:

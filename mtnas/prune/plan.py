@@ -110,7 +110,7 @@ class _Plan:
 
     @property
     def selection(self) -> Selection:
-        return Selection.of(self.kept, self.start.skipped).compact(self.groups)
+        return self.start.with_kept(self.kept).compact(self.groups)
 
     @property
     def reached(self) -> bool:
@@ -162,7 +162,7 @@ class _Plan:
 
     def _without(self, name: str, removed: tuple[int, ...]) -> Selection:
         kept = {**self.kept, name: set(self.kept[name]) - set(removed)}
-        return Selection.of(kept, self.start.skipped).compact(self.groups)
+        return self.start.with_kept(kept).compact(self.groups)
 
     # --- judging ------------------------------------------------------------------------------------------------
 

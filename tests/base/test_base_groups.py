@@ -98,3 +98,35 @@ def test_only_known_blocks_may_be_left_out() -> None:
         selection.check([], ["b.0"])
     with pytest.raises(SpaceError, match="a space that has depth"):
         selection.check([])
+
+
+# --- input size -------------------------------------------------------------------------------------------------------
+
+
+def test_a_size_is_part_of_the_value() -> None:
+    full, small = Selection.of({"a": [0]}, ["x"]), Selection.of({"a": [0]}, ["x"], [48, 64])
+    assert small.size == (48, 64) and small != full and small.id != full.id
+    assert small.id not in {Selection.of({"a": [0]}, ["x"], (64, 48)).id, Selection.of({"a": [0]}, (), (48, 64)).id}
+    assert full.to_json().keys() == {"a", "/skipped"} and small.to_json()["/size"] == [48, 64]
+    assert Selection.from_json(small.to_json()) == small == Selection.prefix({"a": 1}, ["x"], (48, 64))
+
+
+def test_a_size_stays_when_units_change() -> None:
+    selection = Selection.of({"a": [0, 1], "b": [1]}, ["x"], (48, 64))
+    assert selection.compact([plain("a", 2), plain("b", 2)]) == Selection.of({"b": [1]}, ["x"], (48, 64))
+    assert selection.with_kept({"a": [1, 0, 0]}) == Selection.of({"a": [0, 1]}, ["x"], (48, 64))
+
+
+@pytest.mark.parametrize("size", [(48,), (48, 0), (1, 2, 3)])
+def test_a_size_has_height_and_width(size: tuple[int, ...]) -> None:
+    with pytest.raises(SpaceError, match="height and width"):
+        Selection.of({}, (), size)
+
+
+def test_only_known_sizes_are_run() -> None:
+    selection = Selection.of({}, (), (48, 64))
+    selection.check([], (), [(32, 48), (48, 64)])
+    with pytest.raises(SpaceError, match="one of 32x48"):
+        selection.check([], (), [(32, 48)])
+    with pytest.raises(SpaceError, match="a space that has resolution"):
+        selection.check([])
