@@ -1,7 +1,12 @@
 """All benchmarks: name -> "module:function", each `run(options: Options) -> Result`."""
 
 BENCHMARKS: dict[str, str] = {
+    "alone_scenes": "tools.bench.supernets.alone:scenes",
     "certificates": "tools.bench.certificates:run",
+    "control_cifar100": "tools.bench.supernets.control:cifar100",
+    "control_nyuv2": "tools.bench.supernets.control:nyuv2",
+    "control_scenes": "tools.bench.supernets.control:scenes",
+    "distill_scenes": "tools.bench.supernets.distill:scenes",
     "farm": "tools.bench.farm:run",
     "gate": "tools.bench.gate:run",
     "graph_cut": "tools.bench.graph_cut:run",

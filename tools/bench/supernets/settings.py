@@ -74,10 +74,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "cifar100": Setting(
         name="cifar100",
-        data=DataConfig(name="cifar100-mtl", height=32, width=32, train=20000),
+        data=DataConfig(name="cifar100-mtl", height=32, width=32, train=10000, select=1000, report=2000),
         tasks=(),
         model=ModelConfig(width=32, blocks=(2, 2, 2, 1), head_width=32, head_convs=1),
-        train=_train(6, 64),
+        train=_train(8, 64),
     ),
 }
 
