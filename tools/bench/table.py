@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, str] = {
     "predictor": "tools.bench.predictor:run",
     "run_table": "tools.bench.run_table:run",
     "search_hv": "tools.bench.search_hv:run",
+    "static_scenes": "tools.bench.supernets.static:scenes",
     "ssh_loopback": "tools.bench.ssh_loopback:run",
 }
 

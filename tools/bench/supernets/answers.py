@@ -75,8 +75,12 @@ class Records:
 
     def ratios(self, scores: Mapping[str, Any], split: str, seed: int) -> dict[str, float]:
         """Loss ratios of a scored network to the single-task references; 1 is level with them, lower is better."""
+        return loss_ratios(self.metrics.of_scores(scores[split]), self.reference(split, seed), self.metrics.higher)
+
+    def partial_ratios(self, scores: Mapping[str, Any], split: str, seed: int) -> dict[str, float]:
+        """Loss ratios of a network that answers only some of the tasks."""
         own = self.metrics.of_scores(scores[split])
-        return loss_ratios(own, self.reference(split, seed), self.metrics.higher)
+        return loss_ratios(own, self.reference(split, seed), {task: self.metrics.higher[task] for task in own})
 
     def delta(self, scores: Mapping[str, Any], split: str, seed: int) -> float:
         """Mean relative gain over the single-task references, in percent (`one_metric`)."""
