@@ -110,6 +110,14 @@ def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator
 
 
 def pick(found: Sequence[Candidate], preference: Mapping[str, float], budget: float) -> Candidate | None:
-    """Within the budget, the lowest preference-weighted loss ratio on the select split; None where nothing fits."""
+    """Within the budget, the best preferred score on the select split, as `Front.pick` has it; None where nothing fits.
+
+    Each task is scaled to 0 (worst of those within the budget) .. 1 (best).
+    """
     within = [candidate for candidate in found if candidate.macs <= budget + _EPSILON]
-    return min(within, key=lambda c: sum(preference[t] * c.select[t] for t in c.select), default=None)
+    if not within:
+        return None
+    worst = {task: max(c.select[task] for c in within) for task in within[0].select}
+    best = {task: min(c.select[task] for c in within) for task in within[0].select}
+    weight = {t: preference[t] / (worst[t] - best[t]) if worst[t] > best[t] else 0.0 for t in worst}
+    return min(within, key=lambda c: sum(weight[task] * c.select[task] for task in weight))
