@@ -85,3 +85,25 @@ def estimate(
         if tally.count:
             found[f"{name}.running_mean"], found[f"{name}.running_var"] = tally.result()
     return found
+
+
+def re_estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace a plain network's running statistics, in place; layers that do not run keep theirs.
+
+    Args:
+        network: in evaluation mode, as dropout would change what the layers see.
+        batches: the calibration images (B,C,H,W).
+    """
+
+    def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
+        for store, key, value in patches:
+            store[key] = value
+        try:
+            return network(image_BCHW)
+        finally:
+            for store, key, _ in patches:
+                del store[key]
+
+    buffers = dict(network.named_buffers())
+    for name, statistics in estimate(run, tracked_norms(network), batches).items():
+        buffers[name].copy_(statistics)

@@ -73,6 +73,8 @@ class FitConfig:
     """Passes over the train split."""
     batch_size: int = 32
     """Images per step; an incomplete last batch is left out."""
+    accumulate: int = 1
+    """Equal parts in which a step takes its images, for less memory; gradients add up, batch-norm sees one part."""
     optimizer: str = "adamw"
     """adamw or sgd (momentum 0.9)."""
     lr: float = 3e-3
@@ -81,6 +83,8 @@ class FitConfig:
     """Never on batch-norm, biases or loss weights."""
     warmup_epochs: float = 1.0
     """Linear warm-up before the cosine."""
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is then delivered (0.999 is usual for long trainings); 0 = none."""
     clip_norm: float = 5.0
     """Largest gradient norm; 0 = no clipping."""
     augment: bool = True
@@ -101,6 +105,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
         self._require(self.batch_size >= 2, "at least 2 (batch-norm needs more than one image)", "batch_size")
+        self._require(self.accumulate >= 1, "one or more", "accumulate")
+        parts = self.batch_size % self.accumulate == 0 and self.batch_size // self.accumulate >= 2
+        self._require(parts, f"a divisor of batch_size ({self.batch_size}) that leaves 2 images", "accumulate")
+        self._require(0 <= self.ema < 1, "0 (none), or below 1", "ema")
         self._require(math.isfinite(self.lr) and self.lr > 0, "a positive number", "lr")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "flat_radius"):
             value = getattr(self, name)

@@ -17,10 +17,11 @@ from mtnas.tasks.base import Task
 from mtnas.train.backward import Backward, make_backward, needs_owners, shared_parameters
 from mtnas.train.balance.make import make_balance
 from mtnas.train.checkpoint import weights_hash
-from mtnas.train.config import FinetuneConfig
+from mtnas.train.config import FitConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
+from mtnas.train.parts import StepParts
 from mtnas.train.result import FinetuneResult
 
 Teacher = Callable[[Tensor], Mapping[str, Tensor]]
@@ -30,7 +31,7 @@ def finetune(
     model: nn.Module,
     tasks: Mapping[str, Task],
     split: Split,
-    config: FinetuneConfig,
+    config: FitConfig,
     out: Path,
     *,
     teacher: nn.Module | Teacher | None,
@@ -64,11 +65,10 @@ def finetune(
 class Plain:
     """Gradients of one network."""
 
-    def __init__(
-        self, model: nn.Module, tasks: Mapping[str, Task], config: FinetuneConfig, teacher: Teacher | None
-    ) -> None:
+    def __init__(self, model: nn.Module, tasks: Mapping[str, Task], config: FitConfig, teacher: Teacher | None) -> None:
         self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
         self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.parts = StepParts()
         self.backward: Backward | None = None
         self.start = weights_hash(model.state_dict())
 
@@ -116,5 +116,5 @@ class Plain:
         special = needs_owners(self.balance, self.config.flat_radius)
         owners = parameter_owners(self.model, {name: outputs[name] for name in self.tasks}) if special else {}
         shared = shared_parameters(self.model, owners)
-        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius)
+        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius, self.parts)
         return self.backward

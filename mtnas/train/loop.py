@@ -25,6 +25,7 @@ from mtnas.train.config import TrainConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
+from mtnas.train.parts import StepParts
 from mtnas.train.result import TrainResult
 from mtnas.train.sampling import step_archs
 
@@ -68,7 +69,8 @@ class Sandwich:
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
-        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius)
+        self.parts = StepParts()
+        self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius, self.parts)
 
     @property
     def module(self) -> nn.Module:

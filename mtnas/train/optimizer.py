@@ -22,8 +22,17 @@ def make_optimizer(config: FitConfig, module: nn.Module, balance: nn.Module) -> 
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
+        return started(SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True))
     return AdamW(groups, lr=config.lr, fused=True)
+
+
+def started(optimizer: SGD) -> SGD:
+    """With momenta of zero in place: the fused kernel cannot mix parameters with and without (torch 2.13), and a
+    parameter may get its first gradient later than others, as those of blocks that are left out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
