@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         for seed in check_seeds(asked.seeds):
             for arm in arms:
                 worker.make(arm, seed)
+            for arm in arms:
+                if arm in ARMS and ARMS[arm].searched and not asked.train_only:
+                    worker.answer(arm, seed)
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
@@ -40,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("data", help=", ".join(SETTINGS))
     options.add_argument("--arms", default="", help="comma-separated names; all by default")
     options.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    options.add_argument("--train-only", action="store_true", help="do not score candidates yet")
     options.add_argument("--quick", action="store_true", help="learns next to nothing; shows that everything runs")
     return options
 

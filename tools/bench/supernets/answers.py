@@ -50,7 +50,7 @@ class Records:
                 "a record",
                 received="none",
                 where=f"{self.setting.name}, {arm}, seed {seed}",
-                cure=f"python -m tools.bench.supernets {self.setting.name} --arms {arm} --seeds {seed + 1}",
+                cure=f"python -m tools.bench.supernets {self.setting.name} --seeds {seed + 1}",
             )
         return found
 
@@ -100,7 +100,7 @@ class Candidate:
 
 def candidates(records: Records, arm: str, seed: int) -> list[Candidate]:
     """All scored networks of a searched arm."""
-    return list(_candidates(records, records.read(arm, seed)["candidates"], seed))
+    return list(_candidates(records, records.read(f"answers-{arm}", seed)["candidates"], seed))
 
 
 def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator[Candidate]:

@@ -15,7 +15,10 @@ from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.job.schema import Job, TaskConfig
+from mtnas.search.control import simplex_preferences
+from mtnas.search.decoders import DecoderPlan
 from mtnas.space.arch import Arch
+from mtnas.space.space import Space
 from mtnas.stages.parts import make_model, make_tasks
 from mtnas.tasks.base import Task
 from mtnas.train.sampling import random_arch
@@ -25,6 +28,9 @@ from tools.bench.supernets.settings import Setting
 #: how far below a budget a network may lie to stand for it
 BELOW = 0.85
 TRIES = 20_000
+#: sizes of the most preferred decoder and of the encoder, tried from the largest on
+LEVELS = (1.0, 0.75, 0.5, 0.25)
+ENCODERS = (1.0, 2 / 3, 1 / 3, 0.0)
 
 
 def tasks_of(setting: Setting, dataset: Dataset, names: Sequence[str] = ()) -> dict[str, Task]:
@@ -73,12 +79,27 @@ def uniform_archs(elastic: ElasticModel) -> list[Arch]:
     return list(dict.fromkeys(uniform_arch(elastic, step / steps) for step in range(steps + 1)))
 
 
-def drawn_archs(elastic: ElasticModel, costs: Costs, budget: float, count: int, seed: int) -> list[Arch]:
-    """Networks just under a budget, drawn as training draws them; fewer where the space holds fewer, none if none."""
-    rng = generator(seed, "candidates", round(1000 * budget))
-    found: dict[Arch, None] = {elastic.space.largest: None} if budget >= 1.0 else {}
-    if costs.share(elastic.space.smallest) > budget:
-        return []
+def candidate_archs(elastic: ElasticModel, costs: Costs, setting: Setting, arm: Arm) -> list[Arch]:
+    """The networks that answer for an arm, equally many for every arm that can choose; the same for every seed.
+
+    Half of them are drawn as training draws them. The other half has decoders as the preferences ask, by the rule of
+    `mtnas.search.decoders`, and the widest encoder that then fits; an arm whose decoders are fixed has draws instead.
+    """
+    if arm.changes.get("branches") == "together":
+        return uniform_archs(elastic)
+    found: dict[Arch, None] = {elastic.space.largest: None}
+    for budget in setting.budgets:
+        if budget < 1.0 and costs.share(elastic.space.smallest) <= budget:
+            ruled = [] if arm.ignored else ruled_archs(elastic, costs, budget, setting.candidates)
+            wanted = 2 * setting.candidates - len(ruled)
+            found |= dict.fromkeys([*ruled, *drawn_archs(elastic, costs, budget, wanted)])
+    return list(found)
+
+
+def drawn_archs(elastic: ElasticModel, costs: Costs, budget: float, count: int) -> list[Arch]:
+    """Networks just under a budget, drawn as training draws them; fewer where the space holds fewer."""
+    rng = generator(0, "candidates", round(1000 * budget))
+    found: dict[Arch, None] = {}
     for _ in range(TRIES):
         if len(found) >= count:
             break
@@ -86,6 +107,29 @@ def drawn_archs(elastic: ElasticModel, costs: Costs, budget: float, count: int, 
         if BELOW * budget <= costs.share(arch) <= budget:
             found[arch] = None
     return list(found)
+
+
+def ruled_archs(elastic: ElasticModel, costs: Costs, budget: float, count: int) -> list[Arch]:
+    """For each fixed preference, decoders as large as it asks, and the widest encoder that fits."""
+    found: dict[Arch, None] = {}
+    for preference in simplex_preferences(elastic.tasks, count):
+        for level in LEVELS:
+            held = DecoderPlan.of(elastic.space, preference, level).restrict(elastic.space)
+            sizes = [_shared_at(held, size) for size in ENCODERS]
+            fitting = [arch for arch in sizes if costs.share(arch) <= budget]
+            if fitting:
+                found[fitting[0]] = None
+                break
+    return list(found)
+
+
+def _shared_at(space: Space, size: float) -> Arch:
+    """What several tasks own at one share of its range; the rest as large as the space still lets it."""
+    options = []
+    for choice in space.choices:
+        place = size * (len(choice.options) - 1) if len(choice.owners) > 1 else len(choice.options) - 1
+        options.append((choice.name, choice.options[round(place)]))
+    return Arch(tuple(options))
 
 
 def fixed_arch(elastic: ElasticModel, costs: Costs, budget: float) -> Arch:

@@ -14,8 +14,17 @@ from tools.bench.supernets.work import RECORDS, WEIGHTS, Worker
 SEEDS = 3
 
 
-def opened(data: str, arms: Sequence[str], options: Options) -> tuple[Records, tuple[int, ...]]:
-    """The records of these arms and of the single-task references, and the seeds they were made with."""
+def opened(
+    data: str, arms: Sequence[str], options: Options, answering: Sequence[str] = ()
+) -> tuple[Records, tuple[int, ...]]:
+    """The records of these arms and of the single-task references, and the seeds they were made with.
+
+    Args:
+        data: name of the setting.
+        arms: to train.
+        options: seeds, quick.
+        answering: arms whose candidates are scored.
+    """
     setting = setting_of(data, quick=options.quick)
     folder = WEIGHTS / "quick" if options.quick else RECORDS
     worker = Worker(setting, records=folder, progress=ConsoleProgress())
@@ -24,6 +33,8 @@ def opened(data: str, arms: Sequence[str], options: Options) -> tuple[Records, t
     for seed in seeds:
         for arm in (*(single(task, 1.0) for task in worker.tasks), *arms):
             worker.make(arm, seed)
+        for arm in answering:
+            worker.answer(arm, seed)
     return records, seeds
 
 

@@ -23,7 +23,7 @@ class Setting:
         model: the full network.
         train: of the supernets.
         budgets: shares of the full network's multiply-adds.
-        candidates: networks that are scored for each budget.
+        candidates: for each budget, drawn networks, and as many that follow the preferences.
         calibrate_images: behind each network's batch-norm statistics.
         multipliers: widths of the single-task networks.
     """
@@ -34,7 +34,7 @@ class Setting:
     model: ModelConfig
     train: TrainConfig
     budgets: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
-    candidates: int = 16
+    candidates: int = 20
     calibrate_images: int = 128
     multipliers: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
 

@@ -48,7 +48,7 @@ def run(data: str, options: Options) -> Result:
     setting = setting_of(data, quick=options.quick)
     tasks = list(tasks_of(setting, open_dataset(setting.data)))
     arms = [OURS, *(single(task, m) for m in setting.multipliers for task in tasks)]
-    records, seeds = opened(data, arms, options)
+    records, seeds = opened(data, arms, options, answering=(OURS,))
     times = measured_ms(records, seeds[0])
     rows, claims = [], []
     for multiplier in setting.multipliers:
@@ -70,7 +70,7 @@ def _compared(
     for task in records.metrics.names:
         one = records.read(single(task, multiplier), seed)
         ratios |= records.partial_ratios(one, "report", seed)
-    rows = records.read(OURS, seed)["candidates"]
+    rows = records.read(f"answers-{OURS}", seed)["candidates"]
     latency = [times[Arch.from_json(row["arch"]).id] for row in rows]
     best, used_ms = _best(candidates(records, OURS, seed), latency, total_ms)
     return {"static": _delta(ratios), "front": _delta(best.report), "used_ms": used_ms}
@@ -96,7 +96,7 @@ def measured_ms(records: Records, seed: int) -> dict[str, float]:
     for task in tasks:
         rows = {single(task, m): records.read(single(task, m), seed)["arch"] for m in setting.multipliers}
         files |= _files(records, {task: tasks[task]}, rows)
-    archs = [row["arch"] for row in records.read(OURS, seed)["candidates"]]
+    archs = [row["arch"] for row in records.read(f"answers-{OURS}", seed)["candidates"]]
     files |= _files(records, tasks, {Arch.from_json(arch).id: arch for arch in archs})
     found = measure(files, MeasureConfig(), progress=ConsoleProgress())
     return {name: record.p50.value for name, record in found.items()}

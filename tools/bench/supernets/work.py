@@ -22,12 +22,14 @@ from mtnas.elastic.model import ElasticModel
 from mtnas.score.score import score
 from mtnas.space.arch import Arch
 from mtnas.tasks.base import Task
+from mtnas.train.checkpoint import load_weights
 from mtnas.train.finetune import finetune
+from mtnas.train.fit import WEIGHTS as WEIGHTS_FILE
 from mtnas.train.loop import train
 from tools.bench.supernets.arms import Arm, arm_of
 from tools.bench.supernets.networks import (
     Costs,
-    drawn_archs,
+    candidate_archs,
     elastic_network,
     fixed_arch,
     full_network,
@@ -35,7 +37,6 @@ from tools.bench.supernets.networks import (
     step_macs,
     tasks_of,
     uniform_arch,
-    uniform_archs,
     with_new_weights,
 )
 from tools.bench.supernets.settings import Setting
@@ -47,13 +48,13 @@ WEIGHTS = Path("runs") / "bench" / "supernets"
 Scores = dict[str, dict[str, float]]
 
 
-def record_path(setting: Setting, arm: str, seed: int, folder: Path = RECORDS) -> Path:
-    return folder / setting.name / f"{arm}-{seed}.json"
+def record_path(setting: Setting, name: str, seed: int, folder: Path = RECORDS) -> Path:
+    return folder / setting.name / f"{name}-{seed}.json"
 
 
-def read_record(setting: Setting, arm: str, seed: int, folder: Path = RECORDS) -> dict[str, Any] | None:
-    """The record of an arm and seed, if it is there."""
-    path = record_path(setting, arm, seed, folder)
+def read_record(setting: Setting, name: str, seed: int, folder: Path = RECORDS) -> dict[str, Any] | None:
+    """The record of an arm and seed, if it is there; that of its candidates under the name `answers-ARM`."""
+    path = record_path(setting, name, seed, folder)
     return read_json(path, schema=SCHEMA) if path.exists() else None
 
 
@@ -82,7 +83,7 @@ class Worker:
         if known is not None:
             return known
         self.progress.note(f"{self.setting.name}: {arm}, seed {seed}")
-        out = self.weights / self.setting.name / f"{arm}-{seed}"
+        out = self._out(arm, seed)
         if arm.startswith("single-"):
             task, _, percent = arm.removeprefix("single-").rpartition("-")
             found = self._single(task, int(percent) / 100, seed, out)
@@ -90,8 +91,34 @@ class Worker:
             found = self._alone(int(arm.removeprefix("alone-")) / 100, seed, out)
         else:
             found = self._supernet(arm_of(arm), seed, out)
-        record = {"schema": SCHEMA, "arm": arm, "seed": seed, **self._facts(), **found}
-        path = record_path(self.setting, arm, seed, self.records)
+        return self._written(arm, seed, found)
+
+    def answer(self, arm: str, seed: int) -> dict[str, Any]:
+        """The record of a supernet's candidates, networks for every budget; trains the supernet where it is missing."""
+        name = f"answers-{arm}"
+        known = read_record(self.setting, name, seed, self.records)
+        if known is not None:
+            return known
+        self.make(arm, seed)
+        self.progress.note(f"{self.setting.name}: candidates of {arm}, seed {seed}")
+        elastic = self._untrained(arm_of(arm), seed)
+        elastic.load_state(load_weights(self._out(arm, seed) / WEIGHTS_FILE))
+        costs = Costs(elastic)
+        found = []
+        archs = candidate_archs(elastic, costs, self.setting, arm_of(arm))
+        with self.progress.task("scoring", len(archs)) as bar:
+            for arch in archs:
+                scores = self._scored(elastic, arch, stale=False)
+                found.append({"arch": arch.to_json(), "macs": costs.share(arch), **scores})
+                bar.advance()
+        return self._written(name, seed, {"full_macs": costs.full_macs, "candidates": found})
+
+    def _out(self, arm: str, seed: int) -> Path:
+        return self.weights / self.setting.name / f"{arm}-{seed}"
+
+    def _written(self, name: str, seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
+        record = {"schema": SCHEMA, "arm": name, "seed": seed, **self._facts(), **found}
+        path = record_path(self.setting, name, seed, self.records)
         make_folder(path.parent)
         write_json(path, record)
         return record
@@ -108,20 +135,19 @@ class Worker:
 
     # --- the three kinds of arms ------------------------------------------------------------------------------------
 
-    def _supernet(self, arm: Arm, seed: int, out: Path) -> dict[str, Any]:
+    def _untrained(self, arm: Arm, seed: int) -> ElasticModel:
         elastic = elastic_network(full_network(self.setting, self.dataset, self.tasks, seed), self.setting, arm)
-        costs = Costs(elastic)
-        config = replace(self.setting.train, **arm.changes)
-        result = train(elastic, self.tasks, self.dataset.split("train"), config, out, seed=seed, progress=self.progress)
         elastic.calibrate_with(self._calibration)
+        return elastic
+
+    def _supernet(self, arm: Arm, seed: int, out: Path) -> dict[str, Any]:
+        elastic = self._untrained(arm, seed)
+        config = replace(self.setting.train, **arm.changes)
+        split = self.dataset.split("train")
+        result = train(elastic, self.tasks, split, config, out, seed=seed, progress=self.progress)
+        costs = Costs(elastic)
         fixed = [] if arm.ignored else [self._fixed(elastic, costs, budget) for budget in self.setting.budgets]
-        candidates = self._candidates(elastic, costs, arm) if arm.searched else []
-        return {
-            "training": result.to_json(),
-            "full_macs": costs.full_macs,
-            "fixed": fixed,
-            "candidates": candidates,
-        }
+        return {"training": result.to_json(), "full_macs": costs.full_macs, "fixed": fixed}
 
     def _fixed(self, elastic: ElasticModel, costs: Costs, budget: float) -> dict[str, Any]:
         arch = fixed_arch(elastic, costs, budget)
@@ -132,21 +158,6 @@ class Worker:
             "estimated": self._scored(elastic, arch, stale=False),
             "stale": self._scored(elastic, arch, stale=True),
         }
-
-    def _candidates(self, elastic: ElasticModel, costs: Costs, arm: Arm) -> list[dict[str, Any]]:
-        """Scored networks of every budget; the same draws for every seed."""
-        found = []
-        for arch in self._archs(elastic, costs, arm):
-            scores = self._scored(elastic, arch, stale=False)
-            found.append({"arch": arch.to_json(), "macs": costs.share(arch), **scores})
-        return found
-
-    def _archs(self, elastic: ElasticModel, costs: Costs, arm: Arm) -> list[Arch]:
-        if arm.changes.get("branches") == "together":
-            return uniform_archs(elastic)
-        setting = self.setting
-        drawn = [drawn_archs(elastic, costs, budget, setting.candidates, seed=0) for budget in setting.budgets]
-        return list(dict.fromkeys(arch for archs in drawn for arch in archs))
 
     def _alone(self, budget: float, seed: int, out: Path) -> dict[str, Any]:
         """One network by itself, for as many multiply-adds as the supernet's training takes."""
