@@ -8,7 +8,7 @@ import sys
 
 from mtnas.base.errors import UserError
 from mtnas.console import ConsoleProgress
-from tools.bench.supernets.arms import ARMS, alone, single
+from tools.bench.supernets.arms import ANSWERING, ARMS, alone, single
 from tools.bench.supernets.settings import SETTINGS, Setting, check_seeds, setting_of
 from tools.bench.supernets.work import Worker
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
             for arm in arms:
                 worker.make(arm, seed)
             for arm in arms:
-                if arm in ARMS and ARMS[arm].searched and not asked.train_only:
+                if arm in ANSWERING and not asked.train_only:
                     worker.answer(arm, seed)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -10,11 +10,10 @@ import statistics
 
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Records
-from tools.bench.supernets.arms import alone
+from tools.bench.supernets.arms import JOINT, alone
 from tools.bench.supernets.opened import note_of, opened
 from tools.bench.supernets.settings import setting_of
 
-OURS = "joint"
 GAP = 1.0
 COLUMNS = (
     Column("budget", "budget, % of multiply-adds"),
@@ -36,7 +35,7 @@ def scenes(options: Options) -> Result:
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
     budgets = setting_of(data, quick=options.quick).budgets
-    records, seeds = opened(data, [OURS, *map(alone, budgets)], options)
+    records, seeds = opened(data, [JOINT, *map(alone, budgets)], options)
     rows, claims = [], []
     for place, budget in enumerate(budgets):
         found = [_pair(records, place, budget, seed) for seed in seeds]
@@ -50,7 +49,7 @@ def run(data: str, options: Options) -> Result:
 
 def _pair(records: Records, place: int, budget: float, seed: int) -> dict[str, float]:
     by_itself = records.read(alone(budget), seed)
-    shared = records.read(OURS, seed)["fixed"][place]["estimated"]
+    shared = records.read(JOINT, seed)["fixed"][place]["estimated"]
     return {
         "supernet": records.delta(shared, "report", seed),
         "alone": records.delta(by_itself, "report", seed),

@@ -21,26 +21,31 @@ class Arm:
         title: for tables.
         changes: of the setting's training.
         ignored: layers that keep their channels.
-        searched: whether candidates at every budget are scored, not only one fixed network each.
     """
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
-    searched: bool = False
 
+
+#: learning from the largest network that all arms of other questions share: the best of the forms (`distill_scenes`)
+RECIPE: Mapping[str, Any] = {"distill_weight": 0.0, "feature_distill": "attention"}
+#: the arm of that recipe in which encoder and decoders shrink
+JOINT = "attention"
 
 ARMS: dict[str, Arm] = {
-    "joint": Arm("encoder and decoders", searched=True),
-    "encoder": Arm("encoder only", ignored=("heads.*",), searched=True),
-    "uniform": Arm("one width for all", {"branches": "together", "width_jitter": 0.0}, searched=True),
-    "none": Arm("no distillation", {"distill_weight": 0.0}),
+    "none": Arm("nothing", {"distill_weight": 0.0}),
+    "outputs": Arm("outputs", {"distill_weight": 0.5}),
     "slice": Arm("features, slice", {"distill_weight": 0.0, "feature_distill": "slice"}),
     "attention": Arm("features, attention", {"distill_weight": 0.0, "feature_distill": "attention"}),
     "gram": Arm("features, gram", {"distill_weight": 0.0, "feature_distill": "gram"}),
     "project": Arm("features, project", {"distill_weight": 0.0, "feature_distill": "project"}),
-    "both": Arm("outputs and features (slice)", {"feature_distill": "slice"}),
+    "both": Arm("outputs and features, attention", {"distill_weight": 0.5, "feature_distill": "attention"}),
+    "encoder": Arm("encoder only", RECIPE, ignored=("heads.*",)),
+    "uniform": Arm("one width for all", {**RECIPE, "branches": "together", "width_jitter": 0.0}),
 }
+#: arms whose candidates answer for preferences and budgets
+ANSWERING = (JOINT, "encoder", "uniform")
 
 
 def arm_of(name: str) -> Arm:

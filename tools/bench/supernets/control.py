@@ -16,10 +16,10 @@ import numpy as np
 from mtnas.search.control import rank_control, ratio_hypervolume, simplex_preferences, sweep_preferences
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Candidate, Records, candidates, pick
-from tools.bench.supernets.arms import ARMS
+from tools.bench.supernets.arms import ARMS, JOINT
 from tools.bench.supernets.opened import note_of, opened
 
-OURS, RIVALS = "joint", ("encoder", "uniform")
+RIVALS = ("encoder", "uniform")
 PREFERENCES, STEPS = 20, 9
 HEADLINE, CORRELATION = 33.5, 0.9
 COLUMNS = (
@@ -46,7 +46,7 @@ def cifar100(options: Options) -> Result:
 
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
-    arms = [OURS, *RIVALS]
+    arms = [JOINT, *RIVALS]
     records, seeds = opened(data, (), options, answering=arms)
     answers = {(arm, seed): Answers(records, candidates(records, arm, seed)) for arm in arms for seed in seeds}
     budgets = records.setting.budgets
@@ -105,13 +105,17 @@ def _row(arm: str, budget: float, found: Sequence[Mapping[str, Any]]) -> dict[st
     used = [one["used"] for one in found if one["used"] is not None]
     fits = bool(used)
     return {
-        "arm": ARMS[arm].title,
+        "arm": _title(arm),
         "budget": round(100 * budget),
         "hypervolume": statistics.fmean(one["hypervolume"] for one in found),
         "used": statistics.fmean(used) if used else None,
         "range": statistics.fmean(_means(found, "ranges")) if fits else None,
         "correlation": statistics.fmean(_means(found, "correlations")) if fits else None,
     }
+
+
+def _title(arm: str) -> str:
+    return "encoder and decoders" if arm == JOINT else ARMS[arm].title
 
 
 def _means(found: Sequence[Mapping[str, Any]], key: str) -> list[float]:
@@ -136,7 +140,7 @@ def _gains(answers: Table, rival: str, seeds: Sequence[int], budgets: Sequence[f
         return statistics.fmean(answers[arm, seed].at(budget)["hypervolume"] for budget in budgets)
 
     base = statistics.fmean(volume(rival, seed) for seed in seeds)
-    return [100.0 * (volume(OURS, seed) - volume(rival, seed)) / base for seed in seeds] if base > 0 else []
+    return [100.0 * (volume(JOINT, seed) - volume(rival, seed)) / base for seed in seeds] if base > 0 else []
 
 
 def _correlation_claims(answers: Table, seeds: Sequence[int], budgets: Sequence[float]) -> list[Claim]:
@@ -144,10 +148,10 @@ def _correlation_claims(answers: Table, seeds: Sequence[int], budgets: Sequence[
 
     At the full network's cost there is nothing to decide: no other network is better at any task.
     """
-    tasks = answers[OURS, seeds[0]].tasks
+    tasks = answers[JOINT, seeds[0]].tasks
 
     def mean(seed: int, chosen: Sequence[str]) -> float:
-        values = [answers[OURS, seed].at(b)["correlations"][task] for b in budgets if b < 1.0 for task in chosen]
+        values = [answers[JOINT, seed].at(b)["correlations"][task] for b in budgets if b < 1.0 for task in chosen]
         return statistics.fmean(values)
 
     groups = {task: [task] for task in tasks} if len(tasks) <= 6 else {f"mean of {len(tasks)} tasks": tasks}

@@ -12,10 +12,10 @@ from typing import Any
 
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Records
-from tools.bench.supernets.arms import ARMS
+from tools.bench.supernets.arms import ARMS, JOINT
 from tools.bench.supernets.opened import note_of, opened
 
-NOTHING, OUTPUTS = "none", "joint"
+NOTHING, OUTPUTS = "none", "outputs"
 FEATURES = ("slice", "attention", "gram", "project")
 BOTH = "both"
 COLUMNS = (
@@ -71,7 +71,7 @@ def _row(arm: str, place: int, lines: Sequence[Sequence[Line]]) -> dict[str, Any
     found = [line[place] for line in lines]
     values = [one["delta"] for one in found]
     return {
-        "arm": "outputs" if arm == OUTPUTS else ARMS[arm].title,
+        "arm": ARMS[arm].title,
         "budget": round(100 * found[0]["budget"]),
         "delta": statistics.fmean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else None,
@@ -89,10 +89,10 @@ def _claims(deltas: Mapping[tuple[str, int], Sequence[Line]], seeds: Sequence[in
         return Claim.of(title, [mean(ours, seed) - mean(rival, seed) for seed in seeds], "more than", 0)
 
     text = "points of delta gained below full size by {} over {}"
-    claims = [gain(text.format("outputs", "no distillation"), OUTPUTS, NOTHING)]
+    claims = [gain(text.format("outputs", "nothing"), OUTPUTS, NOTHING)]
     for arm in (*FEATURES, BOTH):
-        claims.append(gain(text.format(ARMS[arm].title, "no distillation"), arm, NOTHING))
+        claims.append(gain(text.format(ARMS[arm].title, "nothing"), arm, NOTHING))
         claims.append(gain(text.format(ARMS[arm].title, "outputs"), arm, OUTPUTS))
-    estimated = [mean(OUTPUTS, seed) - mean(OUTPUTS, seed, "stale") for seed in seeds]
+    estimated = [mean(JOINT, seed) - mean(JOINT, seed, "stale") for seed in seeds]
     claims.append(Claim.of(text.format("re-estimated statistics", "the full network's"), estimated, "more than", 0))
     return tuple(claims)

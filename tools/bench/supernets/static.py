@@ -19,12 +19,11 @@ from mtnas.measure.protocol import measure
 from mtnas.space.arch import Arch
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Candidate, Records, candidates
-from tools.bench.supernets.arms import single
+from tools.bench.supernets.arms import JOINT, single
 from tools.bench.supernets.networks import elastic_network, full_network, tasks_of
 from tools.bench.supernets.opened import note_of, opened
 from tools.bench.supernets.settings import setting_of
 
-OURS = "joint"
 COLUMNS = (
     Column("width", "width of the single-task networks, %"),
     Column("latency_ms", "their latencies together, ms", 3),
@@ -47,8 +46,8 @@ def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
     setting = setting_of(data, quick=options.quick)
     tasks = list(tasks_of(setting, open_dataset(setting.data)))
-    arms = [OURS, *(single(task, m) for m in setting.multipliers for task in tasks)]
-    records, seeds = opened(data, arms, options, answering=(OURS,))
+    arms = [JOINT, *(single(task, m) for m in setting.multipliers for task in tasks)]
+    records, seeds = opened(data, arms, options, answering=(JOINT,))
     times = measured_ms(records, seeds[0])
     rows, claims = [], []
     for multiplier in setting.multipliers:
@@ -70,9 +69,9 @@ def _compared(
     for task in records.metrics.names:
         one = records.read(single(task, multiplier), seed)
         ratios |= records.partial_ratios(one, "report", seed)
-    rows = records.read(f"answers-{OURS}", seed)["candidates"]
+    rows = records.read(f"answers-{JOINT}", seed)["candidates"]
     latency = [times[Arch.from_json(row["arch"]).id] for row in rows]
-    best, used_ms = _best(candidates(records, OURS, seed), latency, total_ms)
+    best, used_ms = _best(candidates(records, JOINT, seed), latency, total_ms)
     return {"static": _delta(ratios), "front": _delta(best.report), "used_ms": used_ms}
 
 
@@ -96,7 +95,7 @@ def measured_ms(records: Records, seed: int) -> dict[str, float]:
     for task in tasks:
         rows = {single(task, m): records.read(single(task, m), seed)["arch"] for m in setting.multipliers}
         files |= _files(records, {task: tasks[task]}, rows)
-    archs = [row["arch"] for row in records.read(f"answers-{OURS}", seed)["candidates"]]
+    archs = [row["arch"] for row in records.read(f"answers-{JOINT}", seed)["candidates"]]
     files |= _files(records, tasks, {Arch.from_json(arch).id: arch for arch in archs})
     found = measure(files, MeasureConfig(), progress=ConsoleProgress())
     return {name: record.p50.value for name, record in found.items()}
