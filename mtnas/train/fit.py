@@ -89,12 +89,13 @@ class Fitter:
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
+        self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
         self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
         self.total = self.config.epochs * self.batches.per_epoch
-        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
         self.gradients = StepGradients(self.objective, job.seed, self._parts())
         self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
-        self.state = FitState(self.module, self.balance, self.optimizer, self.average)
+        self.state = FitState(self.module, self.beside, self.optimizer, self.average)
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()
@@ -213,7 +214,8 @@ class Fitter:
 
     def _trial(self, mode: Mode, bar: Task) -> float:
         """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
-        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (self.module, self.balance))
+        kept = cloned(self.module)
+        learned = {name: cloned(part) for name, part in self.beside.items()}
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
@@ -223,7 +225,8 @@ class Fitter:
                 took.append(time.perf_counter() - started)
                 self.optimizer.zero_grad(set_to_none=True)
         load_module(self.module, kept, str(self.job.out))
-        self.balance.load_state_dict(learned)
+        for name, part in self.beside.items():
+            part.load_state_dict(learned[name])
         bar.advance(1, mode=str(mode))
         return min(took)
 
@@ -284,3 +287,8 @@ class Fitter:
         self.state.load(checkpoint.tensors, str(self.job.out))
         self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])
+
+
+def cloned(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
