@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside, skippable_names
 from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
+from mtnas.base.forks import Fork, offered
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic import sort
 from mtnas.elastic.blocks import depth_choices, find_blocks, skipped_at
 from mtnas.elastic.contract import check_example, try_model
 from mtnas.elastic.extract import extract
+from mtnas.elastic.fork_proof import prove_forks
+from mtnas.elastic.forks import drop_forks, find_forks, fork_choices, run_everything
 from mtnas.elastic.groups import Structure, find_groups, ignored_names
 from mtnas.elastic.owners import parameter_owners
 from mtnas.elastic.proof import prove as prove_groups
@@ -56,7 +59,8 @@ def make_elastic(
 ) -> ElasticModel:
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
 
-    Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well.
+    Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well; where
+    they have operators or experts, the options of every `OneOf` or `SumOf`.
 
     The model is copied; the caller's stays as it is.
 
@@ -73,15 +77,12 @@ def make_elastic(
     network = copy.deepcopy(model).eval()
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
-    traced = copy.deepcopy(network).requires_grad_(True)
-    owners = parameter_owners(traced, try_model(traced, example))
-    structure = find_groups(traced, example, owners, ignored)
-    if prove:
-        structure = prove_groups(traced.requires_grad_(False), structure, example)
     rules = rules or SpaceRules()
+    structure = _structure(network, example, ignored, rules, prove)
     if rules.depth or blocks:
         structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
-    if not any(group.elastic for group in structure.groups) and not skippable_names(structure.blocks):
+    chosen = skippable_names(structure.blocks) or offered(structure.forks)
+    if not any(group.elastic for group in structure.groups) and not chosen:
         frozen = "; ".join(f"{group.name}: {group.frozen}" for group in structure.groups[:6])
         raise ModelError(
             "at least one group of channels that may shrink",
@@ -89,8 +90,27 @@ def make_elastic(
             where="make_elastic",
             cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
         )
-    space = Space((*space_of(structure.groups, rules, round_to).choices, *depth_choices(structure.blocks)))
+    widths, depths = space_of(structure.groups, rules, round_to).choices, depth_choices(structure.blocks)
+    space = Space((*widths, *depths, *fork_choices(structure.forks)))
     return ElasticModel(network, structure, space, example)
+
+
+def _structure(
+    network: nn.Module, example: Tensor, ignored: frozenset[str], rules: SpaceRules, prove: bool
+) -> Structure:
+    """Groups and forks of a network; forks without a choice, and forks that fail their proof, lose their options."""
+    forks = find_forks(network, example, rules)
+    while True:
+        traced = run_everything(copy.deepcopy(network).requires_grad_(True), forks)
+        owners = parameter_owners(traced, try_model(traced, example))
+        structure = find_groups(traced, example, owners, ignored, forks)
+        if not prove:
+            return structure
+        structure = prove_groups(traced.requires_grad_(False), structure, example)
+        failed = prove_forks(copy.deepcopy(network).requires_grad_(False), structure, example)
+        if not failed:
+            return structure
+        forks = drop_forks(network, forks, failed)
 
 
 class ElasticModel:
@@ -98,8 +118,9 @@ class ElasticModel:
 
     Args:
         model: the full network, in evaluation mode.
-        structure: its channel groups and blocks, frozen and refused ones included, and the owners of its parameters.
-        space: the widths and depths to choose from.
+        structure: its channel groups, blocks and forks, frozen and refused ones included, and the owners of its
+            parameters.
+        space: the widths, depths and options to choose from.
         example: an image batch.
     """
 
@@ -107,6 +128,7 @@ class ElasticModel:
         self.model = model
         self.groups: tuple[ChannelGroup, ...] = structure.groups
         self.blocks: tuple[Block, ...] = structure.blocks
+        self.forks: tuple[Fork, ...] = structure.forks
         self.parameter_owners = dict(structure.parameter_owners)
         self.space = space
         self.example = example
@@ -124,17 +146,26 @@ class ElasticModel:
     # --- running ------------------------------------------------------------------------------------------------
 
     def selection(self, arch: Arch | HasArch) -> Selection:
-        """The prefix widths and depths of an arch, or of what carries one, without groups that are whole."""
+        """The prefix widths, depths and options of an arch, or of what carries one, without what is whole."""
         arch = arch if isinstance(arch, Arch) else arch.arch
         self.space.check(arch)
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
         depths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "depth"}
-        return Selection.prefix(widths, skipped_at(self.blocks, depths)).compact(self.groups)
+        chosen = {fork.name: str(arch[fork.choice]) for fork in self.open_forks}
+        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), chosen=chosen))
 
     @property
     def skippable(self) -> tuple[str, ...]:
         """Names of the blocks that may be left out."""
         return skippable_names(self.blocks)
+
+    @property
+    def open_forks(self) -> tuple[Fork, ...]:
+        """The forks that may be chosen from."""
+        return offered(self.forks)
+
+    def _compact(self, selection: Selection) -> Selection:
+        return selection.compact(self.groups, self.open_forks)
 
     def run(
         self,
@@ -148,11 +179,11 @@ class ElasticModel:
 
         Args:
             image_BCHW: the images.
-            selection: kept units and skipped blocks; `None` is the full network.
+            selection: kept units, skipped blocks and chosen options; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
         """
-        selection = (selection or FULL).compact(self.groups)
+        selection = self._compact(selection or FULL)
         if training:
             return self._call(image_BCHW, selection, {}, self._training)
         if statistics is None and selection == FULL and self._stored_holds():
@@ -187,7 +218,7 @@ class ElasticModel:
 
         Raises `StaleStatistics` when they are not known and there are no calibration images.
         """
-        selection = selection.compact(self.groups)
+        selection = self._compact(selection)
         if selection == FULL:
             if not self._stored_holds():
                 self._store(self._estimate(FULL))
@@ -213,7 +244,7 @@ class ElasticModel:
     def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
         """The stored statistics of all norms that a selection has, cut to it."""
         plan = self._slicer.plan(selection)
-        norms = [norm for norm in self._norms if not inside(norm, selection.skipped)]
+        norms = [norm for norm in self._norms if not inside(norm, plan.absent)]
         found = {}
         for name in (f"{norm}.{key}" for norm in norms for key in ("running_mean", "running_var")):
             store, key = self._slicer.stores[name]
@@ -266,7 +297,7 @@ class ElasticModel:
         self, selection: Selection | Arch | HasArch, *, statistics: Mapping[str, Tensor] | None = None
     ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode."""
-        chosen = selection.compact(self.groups) if isinstance(selection, Selection) else self.selection(selection)
+        chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
         return extract(self.model, self._slicer, self._slicer.plan(chosen), found)
 
@@ -306,11 +337,11 @@ class ElasticModel:
         self.weights_changed()
 
     def summary(self) -> Summary:
-        """Groups, blocks, owners, what is frozen or refused and why, and the largest possible gain."""
+        """Groups, blocks, forks, owners, what is frozen or refused and why, and the largest possible gain."""
         smallest = self._slicer.plan(self.selection(self.space.smallest))
-        sizes = (self.model, extract(self.model, self._slicer, smallest, {}))
+        sizes = tuple(extract(self.model, self._slicer, plan, {}) for plan in (self._slicer.plan(FULL), smallest))
         device = next(self.model.parameters()).device
-        return summarise((self.groups, self.blocks), self.space, self.example.to(device), sizes)
+        return summarise((self.groups, self.blocks, self.forks), self.space, self.example.to(device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mtnas.base.blocks import Block
+from mtnas.base.forks import Fork
 from mtnas.base.groups import ChannelGroup
 from mtnas.elastic.widths import channels_per_unit
 from mtnas.space.space import Space
 
-Sizes = tuple[nn.Module, nn.Module]
-Parts = tuple[Sequence[ChannelGroup], Sequence[Block]]
+Sizes = tuple[nn.Module, ...]
+Parts = tuple[Sequence[ChannelGroup], Sequence[Block], Sequence[Fork]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Summary:
     largest: Cost
     smallest: Cost
     log10_archs: float
+    forks: tuple[Fork, ...] = ()
 
     @property
     def macs_factor(self) -> float:
@@ -84,6 +86,7 @@ class Summary:
                 for row in self.groups
             ],
             "blocks": [asdict(block) for block in self.blocks],
+            **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
             "largest": {"params": self.largest.params, "macs": self.largest.macs},
             "smallest": {"params": self.smallest.params, "macs": self.smallest.macs},
             "log10_archs": self.log10_archs,
@@ -101,6 +104,8 @@ class Summary:
             ]
         if self.blocks:
             lines += ["", *_table([("block", "tasks", "depth choice"), *(self._block_cells(b) for b in self.blocks)])]
+        if self.forks:
+            lines += ["", *_table([("fork", "tasks", "options"), *(self._fork_cells(fork) for fork in self.forks)])]
         lines += ["", *_table([("", "parameters", "MACs"), *self._costs()])]
         return "\n".join(lines)
 
@@ -111,6 +116,11 @@ class Summary:
 
     def _block_cells(self, block: Block) -> tuple[str, ...]:
         return block.name, str(len(block.owners)), block.stage or f"stays: {block.refused}"
+
+    def _fork_cells(self, fork: Fork) -> tuple[str, ...]:
+        options = [f"{option} ({macs:,} MACs)" for option, macs in zip(fork.options, fork.macs)]
+        told = f"stays {fork.default}: {fork.refused}" if fork.refused else f"{fork.kind}: {', '.join(options)}"
+        return fork.name, str(len(fork.owners)), told
 
     def _costs(self) -> Iterator[tuple[str, ...]]:
         yield "largest", f"{self.largest.params:,}", f"{self.largest.macs:,}"
@@ -169,12 +179,12 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     """Build the summary.
 
     Args:
-        parts: all groups, frozen ones included, and all blocks, refused ones included.
+        parts: all groups, frozen ones included, and all blocks and forks, refused ones included.
         space: the widths and depths.
         example_BCHW: an image batch.
         sizes: the largest and the smallest network, as plain modules.
     """
-    rows, (groups, blocks) = [], parts
+    rows, (groups, blocks, forks) = [], parts
     for group in groups:
         per_unit = channels_per_unit(group)
         choice = space.by_name.get(group.name)
@@ -183,4 +193,5 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     largest, smallest = (cost(network, example_BCHW) for network in sizes)
     with torch.no_grad():
         tasks = tuple(sizes[0](example_BCHW))
-    return Summary(tuple(rows), tuple(blocks), tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size)
+    shape = tuple(example_BCHW.shape)
+    return Summary(tuple(rows), tuple(blocks), tasks, shape, largest, smallest, space.log10_size, tuple(forks))

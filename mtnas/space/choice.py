@@ -10,6 +10,7 @@ from mtnas.base.errors import SpaceError
 from mtnas.space.arch import Option
 
 KINDS = ("width", "depth", "operator", "experts", "resolution", "precision")
+_ORDERED = {"width": "widths", "depth": "depths", "experts": "numbers of experts"}
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,10 @@ class Choice:
     """One decision.
 
     Args:
-        name: unique in its space; a width choice has the name of its channel group, a depth choice that of its stage.
+        name: unique in its space; a width choice has the name of its channel group, a depth choice that of its stage,
+            the choice of a fork its name with `/operator` or `/experts` behind it.
         options: at least one, without duplicates; cheapest first, the last one is the unpruned network's.
-        kind: a row of `KINDS`.
+        kind: a row of `KINDS`; the options of an `operator` are names, and no two are more alike than others.
         owners: the tasks that the decision touches; several = shared encoder.
     """
 
@@ -35,9 +37,11 @@ class Choice:
             )
         if self.kind not in KINDS:
             raise SpaceError(f"a kind out of {KINDS}", received=self.kind, where=f"choice {self.name}")
-        if self.kind in ("width", "depth") and list(self.options) != sorted(self.options, key=float):
+        if self.kind in ("width", "depth", "experts") and list(self.options) != sorted(self.options, key=float):
             raise SpaceError(
-                f"{self.kind}s in ascending order", received=str(self.options), where=f"choice {self.name}"
+                f"{self.kind.removesuffix('s')}s in ascending order",
+                received=str(self.options),
+                where=f"choice {self.name}",
             )
 
     def index(self, option: Option) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ENCODERS
+from mtnas.encoders.settings import sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
 from mtnas.train.balance.table import BALANCES
 from mtnas.train.features.table import FEATURE_FORMS, NONE
@@ -25,12 +25,12 @@ class ModelConfig:
 
     encoder: str = "resnet"
     """Row of the encoders' table."""
-    width: int = 32
-    """Channels of the first stage; stage s has width * (s + 1). Multiples of 16 suit most devices."""
-    blocks: tuple[int, ...] = (2, 2, 2, 1)
-    """Blocks of each stage."""
+    width: int = 0
+    """Channels of the stem, the others in proportion (docs/networks.md); 0 = the encoder's own."""
+    blocks: tuple[int, ...] = ()
+    """Blocks of each stage, one stage per stride from 4 on; empty = the encoder's own."""
     output_stride: int = 16
-    """Input pixels per row of the coarsest level: 8, 16 or 32."""
+    """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -45,7 +45,9 @@ class ModelConfig:
     """Keyword arguments of the factory."""
 
     def __post_init__(self) -> None:
-        check_name(self.encoder, ENCODERS, "encoder", "model.encoder")
+        width, blocks = sized(self.encoder, self.width, self.blocks)
+        object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
+        object.__setattr__(self, "blocks", blocks)
         check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
@@ -53,8 +55,6 @@ class ModelConfig:
             value = getattr(self, name)
             _require(value > 0 and value % 8 == 0, "a positive multiple of 8", value, f"model.{name}", "try 32 or 64")
         _require(self.head_convs >= 1, "at least one", self.head_convs, "model.head_convs", "2 is the default")
-        sound = len(self.blocks) >= 1 and all(blocks >= 1 for blocks in self.blocks)
-        _require(sound, "at least one block in each stage", self.blocks, "model.blocks", "write [2, 2, 2, 1]")
         strides = (4, 8, 16, 32)
         _require(self.output_stride in strides, f"one of {strides}", self.output_stride, "model.output_stride")
         if self.factory:

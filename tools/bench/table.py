@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "search_hv": "tools.bench.search_hv:run",
     "static_scenes": "tools.bench.supernets.static:scenes",
     "ssh_loopback": "tools.bench.ssh_loopback:run",
+    "train_rate": "tools.bench.train_rate:run",
 }
 
 #: result files that pages may show before they exist: one of each benchmark, and the tables of two runs
@@ -28,6 +29,7 @@ EXPECTED: tuple[str, ...] = (
     "predictor",
     "search_hv",
     "ssh_loopback",
+    "train_rate",
     "demo",
     "nyuv2",
 )
