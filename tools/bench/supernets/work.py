@@ -121,7 +121,7 @@ class Worker:
         path = record_path(self.setting, name, seed, self.records)
         make_folder(path.parent)
         write_json(path, record)
-        return record
+        return read_json(path, schema=SCHEMA)
 
     def _facts(self) -> dict[str, Any]:
         machine = fingerprint()
