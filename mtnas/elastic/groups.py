@@ -19,6 +19,7 @@ from mtnas.base.errors import ModelError
 from mtnas.base.groups import ChannelGroup, Member
 from mtnas.base.tables import nearest
 from mtnas.elastic.layers import BOTH, OUT, ROLES, Port, PortAxis, axes, unsupported
+from mtnas.elastic.sizes import InputSizes
 from mtnas.elastic.trace import IMAGE, Trace, trace
 
 Unit = dict[Port, list[int]]
@@ -42,12 +43,14 @@ class Structure:
         parameter_owners: tasks that each parameter reaches.
         bare_norms: norms without tensors.
         blocks: blocks that may be left out, and those that look like it but may not.
+        inputs: the sizes that the network may run at.
     """
 
     groups: tuple[ChannelGroup, ...]
     parameter_owners: Mapping[str, tuple[str, ...]]
     bare_norms: tuple[BareNorm, ...] = ()
     blocks: tuple[Block, ...] = ()
+    inputs: InputSizes = InputSizes()
 
 
 def find_groups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mtnas.base.blocks import Block
-from mtnas.base.groups import ChannelGroup
+from mtnas.base.groups import ChannelGroup, size_text
+from mtnas.elastic.sizes import InputSizes
 from mtnas.elastic.widths import channels_per_unit
 from mtnas.space.space import Space
 
 Sizes = tuple[nn.Module, nn.Module]
-Parts = tuple[Sequence[ChannelGroup], Sequence[Block]]
+Parts = tuple[Sequence[ChannelGroup], Sequence[Block], InputSizes]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Summary:
 
     groups: tuple[GroupRow, ...]
     blocks: tuple[Block, ...]
+    inputs: InputSizes
     tasks: tuple[str, ...]
     input_shape: tuple[int, ...]
     largest: Cost
@@ -84,6 +87,7 @@ class Summary:
                 for row in self.groups
             ],
             "blocks": [asdict(block) for block in self.blocks],
+            "input_sizes": size_rows(self.inputs),
             "largest": {"params": self.largest.params, "macs": self.largest.macs},
             "smallest": {"params": self.smallest.params, "macs": self.smallest.macs},
             "log10_archs": self.log10_archs,
@@ -101,6 +105,9 @@ class Summary:
             ]
         if self.blocks:
             lines += ["", *_table([("block", "tasks", "depth choice"), *(self._block_cells(b) for b in self.blocks)])]
+        if len(rows := size_rows(self.inputs)) > 1:
+            cells = [(row["size"], "", f"refused: {row['refused']}" if row["refused"] else "") for row in rows]
+            lines += ["", *_table([("input size", "", ""), *cells])]
         lines += ["", *_table([("", "parameters", "MACs"), *self._costs()])]
         return "\n".join(lines)
 
@@ -116,6 +123,12 @@ class Summary:
         yield "largest", f"{self.largest.params:,}", f"{self.largest.macs:,}"
         yield "smallest", f"{self.smallest.params:,}", f"{self.smallest.macs:,}"
         yield "at most", f"{self.params_factor:.1f} times fewer", f"{self.macs_factor:.1f} times fewer"
+
+
+def size_rows(inputs: InputSizes) -> list[dict[str, str]]:
+    """Every input size of a network, the full one last, and why it may not be taken; empty when it may."""
+    refused = {size: "" for size in inputs.sizes} | dict(inputs.refused) | {inputs.full: ""}
+    return [{"size": size_text(size), "refused": refused[size]} for size in sorted(refused, key=math.prod)]
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
@@ -169,12 +182,12 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     """Build the summary.
 
     Args:
-        parts: all groups, frozen ones included, and all blocks, refused ones included.
-        space: the widths and depths.
+        parts: all groups, blocks and input sizes, frozen and refused ones included.
+        space: the widths, depths and input sizes.
         example_BCHW: an image batch.
         sizes: the largest and the smallest network, as plain modules.
     """
-    rows, (groups, blocks) = [], parts
+    rows, (groups, blocks, inputs) = [], parts
     for group in groups:
         per_unit = channels_per_unit(group)
         choice = space.by_name.get(group.name)
@@ -183,4 +196,6 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     largest, smallest = (cost(network, example_BCHW) for network in sizes)
     with torch.no_grad():
         tasks = tuple(sizes[0](example_BCHW))
-    return Summary(tuple(rows), tuple(blocks), tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size)
+    return Summary(
+        tuple(rows), tuple(blocks), inputs, tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size
+    )

@@ -1,6 +1,6 @@
 """Rules that turn a model's channel groups into width choices: which fractions, on which steps, never below what.
 
-They also say whether blocks that can be left out become depth choices.
+They also say whether blocks that can be left out become depth choices, and which smaller input sizes may be taken.
 
 A rule file lies in `search_spaces/` or anywhere else; its grammar is told in `search_spaces/README.md`.
 """
@@ -38,7 +38,7 @@ class Override:
 
 @dataclass(frozen=True)
 class SpaceRules:
-    """How wide a group may be, and whether blocks may be left out.
+    """How wide a group may be, whether blocks may be left out, and at which input sizes the network may run.
 
     Args:
         shared: fractions of the full width for groups that reach several tasks.
@@ -47,6 +47,7 @@ class SpaceRules:
         min_channels: no option is narrower, unless the group itself is.
         round_to: options are multiples of this; `None` leaves the step to the caller (the device's step).
         depth: whether the blocks of a stage may be left out, from its end.
+        resolution: fractions of the full height and width that the image may be resized to.
         description: one line for people.
     """
 
@@ -56,6 +57,7 @@ class SpaceRules:
     min_channels: int = 8
     round_to: int | None = None
     depth: bool = False
+    resolution: tuple[float, ...] = (1.0,)
     description: str = ""
 
     def ratios(self, group_name: str, owners: int) -> tuple[float, ...]:
@@ -147,6 +149,7 @@ def parse_rules(raw: object, where: str) -> SpaceRules:
         min_channels=_positive(data.get("min_channels", defaults.min_channels), f"{where}: min_channels"),
         round_to=None if step is None else _positive(step, f"{where}: round_to"),
         depth=_flag(data.get("depth", defaults.depth), f"{where}: depth"),
+        resolution=_ratios(data.get("resolution", defaults.resolution), f"{where}: resolution"),
         description=str(data.get("description", "")),
     )
 
