@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.training import finetune, train
     from mtnas.api.verifying import verify
     from mtnas.api.where import costs, width_steps
+    from mtnas.forks.one_of import OneOf
+    from mtnas.forks.sum_of import SumOf
 
 __version__ = "0.1.0"
 
@@ -55,10 +57,14 @@ _NAMES = {
     "DeviceProfile": "mtnas.api.profiling:DeviceProfile",
     "open_data": "mtnas.api.data:open_data",
     "make_tasks": "mtnas.api.data:make_tasks",
+    "OneOf": "mtnas.forks.one_of:OneOf",
+    "SumOf": "mtnas.forks.sum_of:SumOf",
 }
 
 __all__ = [
     "DeviceProfile",
+    "OneOf",
+    "SumOf",
     "__version__",
     "certify",
     "costs",

@@ -3,8 +3,8 @@
 A *unit* of a group is the smallest thing that can be removed: one channel in most networks, one channel of every
 block where a grouped convolution ties blocks together. A `Selection` keeps a subset of units for each group (a
 slimmed width keeps a prefix, a pruned group any subset), may leave out whole blocks (`mtnas.base.blocks`), which
-then return their input, and may run everything at a smaller input size. Shape letters: U = units of a group, K =
-positions on one tensor axis that belong to one unit.
+then return their input, may run everything at a smaller input size, and chooses the options of forks
+(`mtnas.base.forks`). Shape letters: U = units of a group, K = positions on one tensor axis that belong to one unit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import numpy as np
 
 from mtnas.base.blocks import inside
 from mtnas.base.errors import SpaceError
+from mtnas.base.forks import Fork, Need, check_chosen
 from mtnas.base.tables import nearest
 
-#: Keys of the skipped blocks and of the input size in a selection's JSON; no group can have such a name.
-_SKIPPED, _SIZE = "/skipped", "/size"
+#: Keys of the skipped blocks, the input size and the chosen options in a selection's JSON; no group has such a name.
+_SKIPPED, _SIZE, _CHOSEN = "/skipped", "/size", "/chosen"
 
 #: Height and width in pixels.
 Size = tuple[int, int]
@@ -67,6 +68,7 @@ class ChannelGroup:
         members: the axes that shrink.
         owners: tasks whose output the group reaches, in the model's output order.
         frozen: why it may not shrink; empty when it may.
+        needs: options of forks without which nothing of it exists.
     """
 
     name: str
@@ -74,24 +76,27 @@ class ChannelGroup:
     members: tuple[Member, ...]
     owners: tuple[str, ...]
     frozen: str = ""
+    needs: tuple[Need, ...] = ()
 
     @property
     def elastic(self) -> bool:
         return not self.frozen
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        record = {
             "name": self.name,
             "size": self.size,
             "owners": list(self.owners),
             "frozen": self.frozen,
             "members": [member.to_json() for member in self.members],
         }
+        return {**record, "needs": [need.to_json() for need in self.needs]} if self.needs else record
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ChannelGroup:
         members = tuple(Member.from_json(member) for member in data["members"])
-        return ChannelGroup(data["name"], data["size"], members, tuple(data["owners"]), data["frozen"])
+        needs = tuple(Need.from_json(need) for need in data.get("needs", ()))
+        return ChannelGroup(data["name"], data["size"], members, tuple(data["owners"]), data["frozen"], needs)
 
 
 @dataclass(frozen=True)
@@ -102,23 +107,34 @@ class Selection:
         kept: the kept units of every group that is named; the others are kept whole.
         skipped: the blocks that are left out.
         size: height and width in pixels that the image is resized to; None runs it as it comes.
+        chosen: the option of every fork that is named; the others take their default.
     """
 
     kept: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: tuple[str, ...] = ()
     size: Size | None = None
+    chosen: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def of(
-        kept: Mapping[str, Iterable[int]], skipped: Iterable[str] = (), size: Sequence[int] | None = None
+        kept: Mapping[str, Iterable[int]],
+        skipped: Iterable[str] = (),
+        size: Sequence[int] | None = None,
+        chosen: Mapping[str, str] | None = None,
     ) -> Selection:
         """Sort names and units, so that equal selections are equal values."""
-        return Selection(_sorted(kept), tuple(sorted(set(skipped))), _pair(size))
+        options = tuple(sorted((chosen or {}).items()))
+        return Selection(_sorted(kept), tuple(sorted(set(skipped))), _pair(size), options)
 
     @staticmethod
-    def prefix(widths: Mapping[str, int], skipped: Iterable[str] = (), size: Sequence[int] | None = None) -> Selection:
+    def prefix(
+        widths: Mapping[str, int],
+        skipped: Iterable[str] = (),
+        size: Sequence[int] | None = None,
+        chosen: Mapping[str, str] | None = None,
+    ) -> Selection:
         """The first `width` units of each named group."""
-        return Selection.of({name: range(width) for name, width in widths.items()}, skipped, size)
+        return Selection.of({name: range(width) for name, width in widths.items()}, skipped, size, chosen)
 
     def with_kept(self, kept: Mapping[str, Iterable[int]]) -> Selection:
         """Other units, all else as it is."""
@@ -129,23 +145,40 @@ class Selection:
         return MappingProxyType(dict(self.kept))
 
     def lacks(self, group: ChannelGroup) -> bool:
-        """Whether the group lies wholly inside skipped blocks, so that nothing of it is left."""
+        """Whether the group lies wholly inside skipped blocks or options not chosen: nothing of it is left."""
+        if group.needs and not self._meets(group.needs):
+            return True
         return bool(self.skipped and group.members) and all(
             inside(member.name, self.skipped) for member in group.members
         )
 
+    def _meets(self, needs: Sequence[Need]) -> bool:
+        chosen = dict(self.chosen)
+        return all(need.met(chosen) for need in needs)
+
     def widths(self, groups: Sequence[ChannelGroup]) -> dict[str, int]:
-        """Number of kept units of each group, full width where the selection is silent, 0 in skipped blocks."""
+        """Number of kept units of each group, full width where the selection is silent, 0 where nothing is left."""
         kept = self.as_dict
         sizes = {group.name: len(kept[group.name]) if group.name in kept else group.size for group in groups}
         return sizes | {group.name: 0 for group in groups if self.lacks(group)}
 
-    def compact(self, groups: Sequence[ChannelGroup]) -> Selection:
-        """Without the groups that are kept whole or lie in skipped blocks: one value per distinct network."""
+    def compact(self, groups: Sequence[ChannelGroup], forks: Sequence[Fork] = ()) -> Selection:
+        """Without what makes no difference: one value per distinct network.
+
+        Groups that are kept whole or of which nothing is left, defaults of forks, and forks that do not run.
+        """
+        idle = {
+            fork.name
+            for fork in forks
+            if (fork.name, fork.default) in self.chosen
+            or inside(fork.name, self.skipped)
+            or not self._meets(fork.needs)
+        }
+        chosen = tuple(pair for pair in self.chosen if pair[0] not in idle)
         size = {group.name: group.size for group in groups}
         gone = {group.name for group in groups if self.lacks(group)}
         kept = tuple((name, units) for name, units in self.kept if len(units) != size.get(name) and name not in gone)
-        return replace(self, kept=kept)
+        return replace(self, kept=kept, chosen=chosen)
 
     @property
     def id(self) -> str:
@@ -153,28 +186,40 @@ class Selection:
         parts: list[Any] = [[[name, list(units)] for name, units in self.kept]]
         parts += [list(self.skipped)] if self.skipped else []
         parts += [{"size": list(self.size)}] if self.size else []
+        parts += [{"chosen": [list(pair) for pair in self.chosen]}] if self.chosen else []
         text = json.dumps(parts if len(parts) > 1 else parts[0], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_json(self) -> dict[str, list[int] | list[str]]:
-        """Group -> kept units; where there are any, names of skipped blocks under `/skipped`, pixels under `/size`."""
-        found: dict[str, list[int] | list[str]] = {name: list(units) for name, units in self.kept}
+    def to_json(self) -> dict[str, Any]:
+        """Group -> kept units; where there are any, names of skipped blocks under `/skipped`, pixels under `/size`,
+        options of forks under `/chosen`.
+        """
+        found: dict[str, Any] = {name: list(units) for name, units in self.kept}
         found |= {_SKIPPED: list(self.skipped)} if self.skipped else {}
-        return found | ({_SIZE: list(self.size)} if self.size else {})
+        found |= {_SIZE: list(self.size)} if self.size else {}
+        return found | ({_CHOSEN: dict(self.chosen)} if self.chosen else {})
 
     @staticmethod
-    def from_json(data: Mapping[str, Sequence[Any]]) -> Selection:
-        kept = {name: units for name, units in data.items() if name not in (_SKIPPED, _SIZE)}
-        return Selection.of(kept, data.get(_SKIPPED, ()), data.get(_SIZE))
+    def from_json(data: Mapping[str, Any]) -> Selection:
+        kept = {name: units for name, units in data.items() if name not in (_SKIPPED, _SIZE, _CHOSEN)}
+        return Selection.of(kept, data.get(_SKIPPED, ()), data.get(_SIZE), data.get(_CHOSEN))
 
-    def check(self, groups: Sequence[ChannelGroup], blocks: Sequence[str] = (), sizes: Collection[Size] = ()) -> None:
+    def check(
+        self,
+        groups: Sequence[ChannelGroup],
+        blocks: Sequence[str] = (),
+        sizes: Collection[Size] = (),
+        forks: Sequence[Fork] = (),
+    ) -> None:
         """Raise `SpaceError` unless every named group exists, may shrink, and keeps at least one valid unit.
 
         Args:
             groups: the model's groups.
             blocks: names of the blocks that may be left out.
             sizes: the smaller input sizes.
+            forks: the forks that may be chosen from.
         """
+        check_chosen(self.chosen, forks)
         if self.size is not None and self.size not in sizes:
             raise SpaceError(
                 "an input size that the network can run at",

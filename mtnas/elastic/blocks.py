@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside
 from mtnas.base.errors import ModelError
+from mtnas.base.forks import offered
 from mtnas.base.groups import Selection
 from mtnas.base.tables import nearest
 from mtnas.elastic.calls import Call, adds_to_its_input, watch_calls
@@ -41,12 +42,21 @@ def find_blocks(network: nn.Module, structure: Structure, example_BCHW: Tensor, 
     randomise(network.requires_grad_(False), example_BCHW)
     calls, outputs = watch_calls(network.requires_grad_(True), example_BCHW)
     network.requires_grad_(False)
+    calls = {name: found for name, found in calls.items() if not _in_fork(name, structure)}
     chosen = _named(calls, network, names) if names else _innermost(calls)
-    refused = {name: _static_reason(name, chosen, calls, network, outputs) for name in chosen}
+    refused = {
+        name: _in_fork(name, structure) or _static_reason(name, chosen, calls, network, outputs) for name in chosen
+    }
     reached = _owners(chosen, structure)
     blocks = tuple(Block(name, "", reached[name], refused[name]) for name in chosen)
     blocks = _Prover(network, replace(structure, blocks=blocks), example_BCHW, calls).proven()
     return replace(structure, blocks=_staged(blocks, calls))
+
+
+def _in_fork(name: str, structure: Structure) -> str:
+    """Why a module inside an option is no block of the network; empty when it is outside."""
+    parts = [part for fork in offered(structure.forks) for part in fork.parts]
+    return next((f"it lies inside option {part}" for part in parts if inside(name, [part])), "")
 
 
 def depth_choices(blocks: Sequence[Block]) -> tuple[Choice, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from mtnas.elastic.slicing import Plan, Slicer
 def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[str, Tensor]) -> nn.Module:
     """A copy of the network that holds only what the plan keeps; skipped blocks become `nn.Identity`.
 
+    Forks keep what is chosen alone, under its own name.
+
     Args:
         network: the full network, which stays as it is.
         slicer: made for this network.
@@ -24,10 +27,13 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
     small = copy.deepcopy(network)
     for block in plan.skipped:
         small.set_submodule(block, nn.Identity())
+    for name, option in plan.chosen.items():
+        fork: Any = small.get_submodule(name)
+        fork.keep(option)
     layers = dict(small.named_modules())
     shared: dict[int, nn.Parameter] = {}
     for name, (store, key) in slicer.stores.items():
-        if inside(name, plan.skipped):
+        if inside(name, plan.absent):
             continue
         layer = layers[name.rpartition(".")[0]]
         if name in statistics:
@@ -40,7 +46,7 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
         elif name in plan.cuts:
             layer._buffers[key] = _kept(name, slicer, plan, store[key])
     for layer_name, values in plan.attributes.items():
-        if not inside(layer_name, plan.skipped):
+        if not inside(layer_name, plan.absent):
             layers[layer_name].__dict__.update(values)
     return small.eval()
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
 
 from mtnas.base.blocks import Block
 from mtnas.base.errors import ModelError
+from mtnas.base.forks import Fork, needs_of, offered
 from mtnas.base.groups import ChannelGroup, Member
 from mtnas.base.tables import nearest
 from mtnas.elastic.layers import BOTH, OUT, ROLES, Port, PortAxis, axes, unsupported
@@ -44,6 +45,7 @@ class Structure:
         bare_norms: norms without tensors.
         blocks: blocks that may be left out, and those that look like it but may not.
         inputs: the sizes that the network may run at.
+        forks: forks that may be chosen from, and those that may not.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -51,10 +53,15 @@ class Structure:
     bare_norms: tuple[BareNorm, ...] = ()
     blocks: tuple[Block, ...] = ()
     inputs: InputSizes = InputSizes()
+    forks: tuple[Fork, ...] = ()
 
 
 def find_groups(
-    network: nn.Module, example_inputs: Tensor, owners: Mapping[str, tuple[str, ...]], ignored: frozenset[str]
+    network: nn.Module,
+    example_inputs: Tensor,
+    owners: Mapping[str, tuple[str, ...]],
+    ignored: frozenset[str],
+    forks: Sequence[Fork] = (),
 ) -> Structure:
     """All groups of a network, in the order of its layers; unproven.
 
@@ -63,9 +70,12 @@ def find_groups(
         example_inputs: image batch (B,C,H,W).
         owners: tasks that each parameter reaches.
         ignored: names of layers whose output channels must stay.
+        forks: the network's forks; those that may be chosen from run all their options.
     """
     traced = trace(network, example_inputs)
-    return _Grouping(network, traced, owners, ignored).structure()
+    found = _Grouping(network, traced, owners, ignored).structure()
+    groups = [replace(group, needs=needs_of([m.name for m in group.members], offered(forks))) for group in found.groups]
+    return replace(found, groups=tuple(groups), forks=tuple(forks))
 
 
 class _Grouping:

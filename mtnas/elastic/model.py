@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside, skippable_names
 from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
+from mtnas.base.forks import Fork, offered
 from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.elastic import sort
 from mtnas.elastic.blocks import depth_choices, find_blocks, skipped_at
 from mtnas.elastic.contract import check_example, try_model
 from mtnas.elastic.extract import extract
+from mtnas.elastic.fork_proof import prove_forks
+from mtnas.elastic.forks import drop_forks, find_forks, fork_choices, run_everything
 from mtnas.elastic.groups import Structure, find_groups, ignored_names
 from mtnas.elastic.owners import parameter_owners
 from mtnas.elastic.proof import prove as prove_groups
@@ -59,8 +62,9 @@ def make_elastic(
 ) -> ElasticModel:
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
 
-    Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well. Where
-    they have resolution, the network is tried at every smaller input size.
+    Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well; where
+    they have operators or experts, the options of every `OneOf` or `SumOf`; where they have resolution, the network is
+    tried at every smaller input size.
 
     The model is copied; the caller's stays as it is.
 
@@ -77,17 +81,13 @@ def make_elastic(
     network = copy.deepcopy(model).eval()
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
-    traced = copy.deepcopy(network).requires_grad_(True)
-    owners = parameter_owners(traced, try_model(traced, example))
-    structure = find_groups(traced, example, owners, ignored)
-    if prove:
-        structure = prove_groups(traced.requires_grad_(False), structure, example)
     rules = rules or SpaceRules()
+    structure = _structure(network, example, ignored, rules, prove)
     if rules.depth or blocks:
         structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
     structure = replace(structure, inputs=find_sizes(network, example, rules.resolution))
-    free = any(group.elastic for group in structure.groups) or skippable_names(structure.blocks)
-    if not free and not structure.inputs.sizes:
+    chosen = skippable_names(structure.blocks) or offered(structure.forks) or structure.inputs.sizes
+    if not any(group.elastic for group in structure.groups) and not chosen:
         frozen = "; ".join(f"{group.name}: {group.frozen}" for group in structure.groups[:6])
         raise ModelError(
             "at least one group of channels that may shrink",
@@ -99,12 +99,31 @@ def make_elastic(
 
 
 def _space(structure: Structure, rules: SpaceRules, round_to: int) -> Space:
-    """Widths, then depths, then the input size."""
-    choices = [*space_of(structure.groups, rules, round_to).choices, *depth_choices(structure.blocks)]
+    """Widths, then depths, then options of forks, then the input size."""
+    widths, depths = space_of(structure.groups, rules, round_to).choices, depth_choices(structure.blocks)
+    choices = [*widths, *depths, *fork_choices(structure.forks)]
     tasks = max(structure.parameter_owners.values(), key=len, default=())
     inputs = structure.inputs
     sizes = size_choice(inputs.sizes, inputs.full, tasks, [choice.name for choice in choices])
     return Space((*choices, sizes) if sizes else tuple(choices))
+
+
+def _structure(
+    network: nn.Module, example: Tensor, ignored: frozenset[str], rules: SpaceRules, prove: bool
+) -> Structure:
+    """Groups and forks of a network; forks without a choice, and forks that fail their proof, lose their options."""
+    forks = find_forks(network, example, rules)
+    while True:
+        traced = run_everything(copy.deepcopy(network).requires_grad_(True), forks)
+        owners = parameter_owners(traced, try_model(traced, example))
+        structure = find_groups(traced, example, owners, ignored, forks)
+        if not prove:
+            return structure
+        structure = prove_groups(traced.requires_grad_(False), structure, example)
+        failed = prove_forks(copy.deepcopy(network).requires_grad_(False), structure, example)
+        if not failed:
+            return structure
+        forks = drop_forks(network, forks, failed)
 
 
 class ElasticModel:
@@ -112,9 +131,9 @@ class ElasticModel:
 
     Args:
         model: the full network, in evaluation mode.
-        structure: its channel groups, blocks and input sizes, frozen and refused ones included, and the owners of its
-            parameters.
-        space: the widths, depths and input sizes to choose from.
+        structure: its channel groups, blocks, forks and input sizes, frozen and refused ones included, and the owners
+            of its parameters.
+        space: the widths, depths, options and input sizes to choose from.
         example: an image batch.
     """
 
@@ -123,6 +142,7 @@ class ElasticModel:
         self.groups: tuple[ChannelGroup, ...] = structure.groups
         self.blocks: tuple[Block, ...] = structure.blocks
         self.inputs: InputSizes = structure.inputs
+        self.forks: tuple[Fork, ...] = structure.forks
         self.parameter_owners = dict(structure.parameter_owners)
         self.space = space
         self.example = example
@@ -140,13 +160,14 @@ class ElasticModel:
     # --- running ------------------------------------------------------------------------------------------------
 
     def selection(self, arch: Arch | HasArch) -> Selection:
-        """Prefix widths, depths and input size of an arch, or of what carries one, without groups that are whole."""
+        """Prefix widths, depths, options and input size of an arch, or of what carries one, without what is whole."""
         arch = arch if isinstance(arch, Arch) else arch.arch
         self.space.check(arch)
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
         depths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "depth"}
+        chosen = {fork.name: str(arch[fork.choice]) for fork in self.open_forks}
         size = chosen_size(self.space, arch)
-        return Selection.prefix(widths, skipped_at(self.blocks, depths), size).compact(self.groups)
+        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), size, chosen))
 
     @property
     def skippable(self) -> tuple[str, ...]:
@@ -157,6 +178,14 @@ class ElasticModel:
     def resized(self) -> dict[Size, nn.Module]:
         """The whole network for each smaller input size, as a plain module that resizes by itself."""
         return {size: self.inputs.resizing(size).attach(copy.deepcopy(self.model)) for size in self.inputs.sizes}
+
+    @property
+    def open_forks(self) -> tuple[Fork, ...]:
+        """The forks that may be chosen from."""
+        return offered(self.forks)
+
+    def _compact(self, selection: Selection) -> Selection:
+        return selection.compact(self.groups, self.open_forks)
 
     def run(
         self,
@@ -170,11 +199,11 @@ class ElasticModel:
 
         Args:
             image_BCHW: the images, at full size whatever size the network runs at; so are the outputs.
-            selection: kept units, skipped blocks and input size; `None` is the full network.
+            selection: kept units, skipped blocks, chosen options and input size; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
         """
-        selection = (selection or FULL).compact(self.groups)
+        selection = self._compact(selection or FULL)
         if training:
             return self._call(image_BCHW, selection, {}, self._training)
         if statistics is None and selection == FULL and self._stored_holds():
@@ -212,7 +241,7 @@ class ElasticModel:
 
         Raises `StaleStatistics` when they are not known and there are no calibration images.
         """
-        selection = selection.compact(self.groups)
+        selection = self._compact(selection)
         if selection == FULL:
             if not self._stored_holds():
                 self._store(self._estimate(FULL))
@@ -238,7 +267,7 @@ class ElasticModel:
     def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
         """The stored statistics of all norms that a selection has, cut to it."""
         plan = self._slicer.plan(selection)
-        norms = [norm for norm in self._norms if not inside(norm, selection.skipped)]
+        norms = [norm for norm in self._norms if not inside(norm, plan.absent)]
         found = {}
         for name in (f"{norm}.{key}" for norm in norms for key in ("running_mean", "running_var")):
             store, key = self._slicer.stores[name]
@@ -291,7 +320,7 @@ class ElasticModel:
         self, selection: Selection | Arch | HasArch, *, statistics: Mapping[str, Tensor] | None = None
     ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode."""
-        chosen = selection.compact(self.groups) if isinstance(selection, Selection) else self.selection(selection)
+        chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
         return self._taken_out(chosen, found)
 
@@ -335,10 +364,11 @@ class ElasticModel:
         self.weights_changed()
 
     def summary(self) -> Summary:
-        """Groups, blocks, input sizes, owners, what is frozen or refused and why, and the largest possible gain."""
-        sizes = (self.model, self._taken_out(self.selection(self.space.smallest), {}))
+        """Groups, blocks, forks, sizes, owners, what is frozen or refused and why, and the largest possible gain."""
+        sizes = tuple(self._taken_out(selection, {}) for selection in (FULL, self.selection(self.space.smallest)))
         device = next(self.model.parameters()).device
-        return summarise((self.groups, self.blocks, self.inputs), self.space, self.example.to(device), sizes)
+        parts = self.groups, self.blocks, self.forks, self.inputs
+        return summarise(parts, self.space, self.example.to(device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:

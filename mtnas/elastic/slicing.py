@@ -2,7 +2,8 @@
 
 Prefixes are views (`narrow`), so gradients reach the full parameters and are exactly zero outside; other subsets are
 gathered (`index_select`), which has the same gradients. Layers whose attributes depend on width (`groups` of a
-depthwise convolution) have them patched for the time of the call, and skipped blocks a forward that returns its input.
+depthwise convolution) have them patched for the time of the call, skipped blocks a forward that returns its input, and
+forks the forward of the option that is chosen.
 Shape letters: U = units of a group.
 """
 
@@ -11,14 +12,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.blocks import skippable_names
+from mtnas.base.blocks import inside, skippable_names
+from mtnas.base.forks import left_out, offered
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic.groups import Structure
 from mtnas.elastic.layers import attributes
@@ -42,11 +44,21 @@ class Cut:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a selection changes the network: cuts by tensor name, attributes by layer name, blocks that are skipped."""
+    """How a selection changes the network.
+
+    Args:
+        cuts: by tensor name.
+        attributes: by layer name.
+        skipped: blocks that return their input.
+        chosen: the options of all forks that run.
+        absent: modules that do not run: skipped blocks, and options that are not chosen.
+    """
 
     cuts: Mapping[str, tuple[Cut, ...]]
     attributes: Mapping[str, Mapping[str, Any]]
     skipped: tuple[str, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
 
 Store = dict[str, Any]
@@ -60,6 +72,7 @@ class Slicer:
         self.groups = {group.name: group for group in structure.groups}
         self.blocks = skippable_names(structure.blocks)
         self.sizes = structure.inputs.sizes
+        self.forks = offered(structure.forks)
         self.bare_norms = structure.bare_norms
         self.layers = dict(network.named_modules())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(network).items()}
@@ -87,13 +100,16 @@ class Slicer:
         return plan
 
     def _make_plan(self, selection: Selection) -> Plan:
-        selection.check(tuple(self.groups.values()), self.blocks, self.sizes)
+        selection.check(tuple(self.groups.values()), self.blocks, self.sizes, self.forks)
         cuts: dict[str, list[Cut]] = {}
         for (name, axis), kept in self._kept(selection).items():
             prefix = kept.size == 0 or kept[-1] == kept.size - 1
             cuts.setdefault(name, []).append(Cut(axis, kept.size, None if prefix else torch.from_numpy(kept)))
         by_name = {name: tuple(found) for name, found in cuts.items()}
-        return Plan(by_name, self._attributes(cuts, selection), selection.skipped)
+        chosen = {fork.name: fork.default for fork in self.forks} | dict(selection.chosen)
+        absent = (*selection.skipped, *left_out(self.forks, chosen))
+        running = {name: option for name, option in chosen.items() if not inside(name, absent)}
+        return Plan(by_name, self._attributes(cuts, selection), selection.skipped, running, absent)
 
     def _kept(self, selection: Selection) -> dict[tuple[str, int], np.ndarray]:
         """(tensor, axis) -> kept positions, ascending; positions of no group always stay."""
@@ -153,11 +169,15 @@ class Slicer:
             for name, tensor in tensors.items():
                 store, key = self.stores[name]
                 put(store, key, tensor.to(store[key].device))
-            for layer, values in plan.attributes.items():
+            for layer_name, values in plan.attributes.items():
                 for key, value in values.items():
-                    put(self.layers[layer].__dict__, key, value)
+                    put(self.layers[layer_name].__dict__, key, value)
             for name in plan.skipped:
                 put(self.layers[name].__dict__, "forward", _unchanged)
+            for name, option in plan.chosen.items():
+                layer: Any = self.layers[name]
+                if option != layer.default:
+                    put(layer.__dict__, "forward", layer.way(option))
             for store, key, value in patches:
                 put(store, key, value)
             yield

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mtnas.base.blocks import Block
+from mtnas.base.forks import Fork
 from mtnas.base.groups import ChannelGroup, size_text
 from mtnas.elastic.sizes import InputSizes
 from mtnas.elastic.widths import channels_per_unit
 from mtnas.space.space import Space
 
-Sizes = tuple[nn.Module, nn.Module]
-Parts = tuple[Sequence[ChannelGroup], Sequence[Block], InputSizes]
+Sizes = tuple[nn.Module, ...]
+Parts = tuple[Sequence[ChannelGroup], Sequence[Block], Sequence[Fork], InputSizes]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Summary:
     largest: Cost
     smallest: Cost
     log10_archs: float
+    forks: tuple[Fork, ...] = ()
 
     @property
     def macs_factor(self) -> float:
@@ -87,6 +89,7 @@ class Summary:
                 for row in self.groups
             ],
             "blocks": [asdict(block) for block in self.blocks],
+            **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
             "input_sizes": size_rows(self.inputs),
             "largest": {"params": self.largest.params, "macs": self.largest.macs},
             "smallest": {"params": self.smallest.params, "macs": self.smallest.macs},
@@ -105,6 +108,8 @@ class Summary:
             ]
         if self.blocks:
             lines += ["", *_table([("block", "tasks", "depth choice"), *(self._block_cells(b) for b in self.blocks)])]
+        if self.forks:
+            lines += ["", *_table([("fork", "tasks", "options"), *(self._fork_cells(fork) for fork in self.forks)])]
         if len(rows := size_rows(self.inputs)) > 1:
             cells = [(row["size"], "", f"refused: {row['refused']}" if row["refused"] else "") for row in rows]
             lines += ["", *_table([("input size", "", ""), *cells])]
@@ -118,6 +123,11 @@ class Summary:
 
     def _block_cells(self, block: Block) -> tuple[str, ...]:
         return block.name, str(len(block.owners)), block.stage or f"stays: {block.refused}"
+
+    def _fork_cells(self, fork: Fork) -> tuple[str, ...]:
+        options = [f"{option} ({macs:,} MACs)" for option, macs in zip(fork.options, fork.macs)]
+        told = f"stays {fork.default}: {fork.refused}" if fork.refused else f"{fork.kind}: {', '.join(options)}"
+        return fork.name, str(len(fork.owners)), told
 
     def _costs(self) -> Iterator[tuple[str, ...]]:
         yield "largest", f"{self.largest.params:,}", f"{self.largest.macs:,}"
@@ -182,12 +192,12 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     """Build the summary.
 
     Args:
-        parts: all groups, blocks and input sizes, frozen and refused ones included.
-        space: the widths, depths and input sizes.
+        parts: all groups, blocks, forks and input sizes, frozen and refused ones included.
+        space: the widths, depths, options and input sizes.
         example_BCHW: an image batch.
         sizes: the largest and the smallest network, as plain modules.
     """
-    rows, (groups, blocks, inputs) = [], parts
+    rows, (groups, blocks, forks, inputs) = [], parts
     for group in groups:
         per_unit = channels_per_unit(group)
         choice = space.by_name.get(group.name)
@@ -196,6 +206,6 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     largest, smallest = (cost(network, example_BCHW) for network in sizes)
     with torch.no_grad():
         tasks = tuple(sizes[0](example_BCHW))
-    return Summary(
-        tuple(rows), tuple(blocks), inputs, tasks, tuple(example_BCHW.shape), largest, smallest, space.log10_size
-    )
+    shape = tuple(example_BCHW.shape)
+    log10_archs = space.log10_size
+    return Summary(tuple(rows), tuple(blocks), inputs, tasks, shape, largest, smallest, log10_archs, tuple(forks))

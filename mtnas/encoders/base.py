@@ -80,6 +80,44 @@ def stage_levels(width: int, stages: int, output_stride: int) -> tuple[Level, ..
     return tuple(Level(width * (s + 1), min(4 * 2**s, output_stride)) for s in range(stages))
 
 
+@dataclass(frozen=True)
+class Step:
+    """How one stage of a published network goes on when strides end at `output_stride`: it dilates instead.
+
+    Args:
+        reached: the stage's stride.
+        stride: of its first block.
+        first_dilation: of the convolution that would stride, which still reads the grid before.
+        dilation: of all others in the stage.
+    """
+
+    reached: int
+    stride: int
+    first_dilation: int
+    dilation: int
+
+
+def steps_of(stages: int, output_stride: int) -> tuple[Step, ...]:
+    """Stages at strides 4, 8, ... up to `output_stride`; past it the grid stays and the dilation doubles.
+
+    A dilated network sees as much of the image as the strided one, with the same weights (Chen et al., "Rethinking
+    Atrous Convolution", section 3.1).
+    """
+    steps, dilation = [], 1
+    for wanted in (4 * 2**stage for stage in range(stages)):
+        before = dilation
+        strides = wanted <= output_stride
+        dilation *= 1 if strides else 2
+        steps.append(Step(min(wanted, output_stride), 2 if strides else 1, before, dilation))
+    return tuple(steps)
+
+
+def multiple_of_8(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and never below 90 % of `channels` (as the MobileNets are scaled)."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
 def conv_bn(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """A convolution without bias, and the batch-norm that folds into it."""
     convolution = nn.Conv2d(

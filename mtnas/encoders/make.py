@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 from mtnas.base.tables import lookup
 from mtnas.encoders.base import Encoder
+from mtnas.encoders.settings import sized
 from mtnas.encoders.table import ENCODERS
 
 
 def make_encoder(
-    name: str, *, width: int, depth: Sequence[int], in_channels: int = 3, output_stride: int = 16
+    name: str, *, width: int = 0, depth: Sequence[int] = (), in_channels: int = 3, output_stride: int = 16
 ) -> Encoder:
     """A new encoder with freshly drawn weights (from torch's default generator).
 
     Args:
         name: a row of `ENCODERS`.
-        width: channels of the first stage.
-        depth: blocks of each stage.
+        width: channels of the stem; 0 = the encoder's own.
+        depth: blocks of each stage; empty = the encoder's own.
         in_channels: channels of the image.
         output_stride: the coarsest stride.
     """
+    width, depth = sized(name, width, depth)
     encoder: type[Encoder] = lookup(name, ENCODERS, "encoder", "model.encoder")
     made: Encoder = encoder(width=width, depth=depth, in_channels=in_channels, output_stride=output_stride)  # type: ignore[call-arg]
     return made

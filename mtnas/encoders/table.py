@@ -1,8 +1,27 @@
-"""The encoders, by name. A new one is a file, a row here, and passes `tests/contracts/test_encoder_contract.py`."""
+"""The encoders, by name. A new one is a file, a row in each table, and passes `test_encoder_contract.py`."""
 
 from __future__ import annotations
 
 ENCODERS: dict[str, str] = {
     "resnet": "mtnas.encoders.resnet:ResNet",
     "mobilenet": "mtnas.encoders.mobilenet:MobileNet",
+    "resnet18": "mtnas.encoders.residual:BasicResNet",
+    "resnet34": "mtnas.encoders.residual:BasicResNet",
+    "resnet50": "mtnas.encoders.residual:BottleneckResNet",
+    "mobilenet_v2": "mtnas.encoders.mobilenet_v2:MobileNetV2",
+    "mobilenet_v3": "mtnas.encoders.mobilenet_v3:MobileNetV3",
 }
+
+#: Width and blocks of each stage where a job names none: as published, or as this package has used them.
+SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
+    "resnet": (32, (2, 2, 2, 1)),
+    "mobilenet": (32, (2, 2, 2, 1)),
+    "resnet18": (64, (2, 2, 2, 2)),
+    "resnet34": (64, (3, 4, 6, 3)),
+    "resnet50": (64, (3, 4, 6, 3)),
+    "mobilenet_v2": (32, (2, 3, 7, 4)),
+    "mobilenet_v3": (16, (2, 3, 6, 3)),
+}
+
+#: Most stages an encoder can have; the others take any number.
+MOST_STAGES: dict[str, int] = {"mobilenet_v2": 4, "mobilenet_v3": 4}

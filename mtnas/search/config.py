@@ -39,3 +39,34 @@ class SearchConfig:
         """The configuration of the random-search line, or `None` when the job wants none."""
         trials = self.trials if self.random_trials is None else self.random_trials
         return replace(self, strategy="random", trials=max(2, trials)) if trials else None
+
+
+#: the name of the default way to search the shared encoder; all others are rows of the strategies table
+GREEDY = "greedy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigureConfig:
+    """How `configure` goes from budget and preference to one network."""
+
+    strategy: str = GREEDY
+    """Who searches the shared encoder: `greedy` (tens of evaluations), or a row of the strategies table."""
+    trials: int = 80
+    """Networks that a strategy evaluates; the greedy search needs no such number."""
+    population: int = 16
+    """Size of a strategy's generation."""
+    lazy: bool = True
+    """Greedy: try again only the steps that looked best before; without, every step at every network."""
+    grow: bool = True
+    """Greedy: spend what the last step has saved beyond the budget on the widths that gain most."""
+    decoder_levels: tuple[float, ...] = (1.0,)
+    """Size of the most preferred task's decoder, 1 being all of it; of several levels, the best network is taken."""
+
+    def __post_init__(self) -> None:
+        if self.strategy != GREEDY:
+            check_name(self.strategy, {GREEDY: "", **STRATEGIES}, "way to search the encoder", "configure.strategy")
+        for name in ("trials", "population"):
+            if getattr(self, name) < 2:
+                raise JobError("at least 2", received=str(getattr(self, name)), where=f"configure.{name}")
+        if not self.decoder_levels or not all(0 <= level <= 1 for level in self.decoder_levels):
+            raise JobError("levels from 0 to 1", received=str(self.decoder_levels), where="configure.decoder_levels")

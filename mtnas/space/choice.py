@@ -12,6 +12,7 @@ from mtnas.base.groups import Size
 from mtnas.space.arch import Option
 
 KINDS = ("width", "depth", "operator", "experts", "resolution", "precision")
+_ORDERED = {"width": "widths", "depth": "depths", "experts": "numbers of experts"}
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Choice:
 
     Args:
         name: unique in its space; a width choice has the name of its channel group, a depth choice that of its stage,
-            the choice of the input size is `input`.
+            the choice of a fork its name with `/operator` or `/experts` behind it, that of the input size is `input`.
         options: at least one, without duplicates; cheapest first, the last one is the unpruned network's.
-        kind: a row of `KINDS`.
+        kind: a row of `KINDS`; the options of an `operator` are names, and no two are more alike than others.
         owners: the tasks that the decision touches; several = shared encoder.
     """
 
@@ -38,9 +39,11 @@ class Choice:
             )
         if self.kind not in KINDS:
             raise SpaceError(f"a kind out of {KINDS}", received=self.kind, where=f"choice {self.name}")
-        if self.kind in ("width", "depth") and list(self.options) != sorted(self.options, key=float):
+        if self.kind in ("width", "depth", "experts") and list(self.options) != sorted(self.options, key=float):
             raise SpaceError(
-                f"{self.kind}s in ascending order", received=str(self.options), where=f"choice {self.name}"
+                f"{self.kind.removesuffix('s')}s in ascending order",
+                received=str(self.options),
+                where=f"choice {self.name}",
             )
         if self.kind == "resolution" and list(self.options) != sorted(self.options, key=_area):
             raise SpaceError("input sizes in ascending area", received=str(self.options), where=f"choice {self.name}")

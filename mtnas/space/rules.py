@@ -1,6 +1,7 @@
 """Rules that turn a model's channel groups into width choices: which fractions, on which steps, never below what.
 
-They also say whether blocks that can be left out become depth choices, and which smaller input sizes may be taken.
+They also say whether blocks that can be left out become depth choices, and forks choices of operators and experts, and
+which smaller input sizes may be taken.
 
 A rule file lies in `search_spaces/` or anywhere else; its grammar is told in `search_spaces/README.md`.
 """
@@ -38,7 +39,7 @@ class Override:
 
 @dataclass(frozen=True)
 class SpaceRules:
-    """How wide a group may be, whether blocks may be left out, and at which input sizes the network may run.
+    """How wide a group may be, whether blocks may be left out, forks be chosen from, and at which sizes it may run.
 
     Args:
         shared: fractions of the full width for groups that reach several tasks.
@@ -47,6 +48,8 @@ class SpaceRules:
         min_channels: no option is narrower, unless the group itself is.
         round_to: options are multiples of this; `None` leaves the step to the caller (the device's step).
         depth: whether the blocks of a stage may be left out, from its end.
+        operators: whether every `OneOf` may run any of its options.
+        experts: whether every `SumOf` may run its first branches alone.
         resolution: fractions of the full height and width that the image may be resized to.
         description: one line for people.
     """
@@ -57,6 +60,8 @@ class SpaceRules:
     min_channels: int = 8
     round_to: int | None = None
     depth: bool = False
+    operators: bool = False
+    experts: bool = False
     resolution: tuple[float, ...] = (1.0,)
     description: str = ""
 
@@ -149,6 +154,8 @@ def parse_rules(raw: object, where: str) -> SpaceRules:
         min_channels=_positive(data.get("min_channels", defaults.min_channels), f"{where}: min_channels"),
         round_to=None if step is None else _positive(step, f"{where}: round_to"),
         depth=_flag(data.get("depth", defaults.depth), f"{where}: depth"),
+        operators=_flag(data.get("operators", defaults.operators), f"{where}: operators"),
+        experts=_flag(data.get("experts", defaults.experts), f"{where}: experts"),
         resolution=_ratios(data.get("resolution", defaults.resolution), f"{where}: resolution"),
         description=str(data.get("description", "")),
     )

@@ -66,12 +66,13 @@ class Space:
         return Arch(tuple((c.name, c.options[int(rng.integers(len(c.options)))]) for c in self.choices))
 
     def neighbours(self, arch: Arch) -> Iterator[Arch]:
-        """Archs that differ by one step in one choice."""
+        """Archs that differ by one step in one choice; operators are all one step from each other."""
         given = arch.as_dict
         for choice in self.choices:
-            at = choice.index(given[choice.name])
-            for step in (at - 1, at + 1):
-                if 0 <= step < len(choice.options):
+            at, count = choice.index(given[choice.name]), len(choice.options)
+            steps = range(count) if choice.kind == "operator" else (at - 1, at + 1)
+            for step in steps:
+                if 0 <= step < count and step != at:
                     yield Arch(tuple((n, choice.options[step] if n == choice.name else o) for n, o in arch.options))
 
     def with_fixed(self, options: Mapping[str, Option]) -> Space:

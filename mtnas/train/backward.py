@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.gradient import GradientBalance
+from mtnas.train.parts import StepParts
 
 Losses = Mapping[str, Tensor]
 Rows = dict[str, list[Tensor | None]]
 
 
 class Backward(Protocol):
-    """Collects the gradients of one step."""
+    """Collects the gradients of one step, over all its parts; a part counts by its share of the images."""
 
     def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
         """The largest network, first; returns its total.
@@ -34,12 +35,19 @@ class Backward(Protocol):
         """
         ...
 
-    def student(self, losses: Losses, share: float) -> None:
-        """One of the other sub-networks."""
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        """One of the other sub-networks.
+
+        Args:
+            losses: by task, attached to their graph.
+            share: of this network in the step's gradient.
+            beside: a loss that belongs to no task, such as a distance of shared features. Balances do not weigh it:
+                its gradient is added to what they make of the tasks'.
+        """
         ...
 
     def finish(self) -> None:
-        """Afterwards the step's gradients lie on the parameters."""
+        """The part is done; after the last one the step's gradients lie on the parameters."""
         ...
 
 
@@ -55,30 +63,36 @@ def needs_owners(balance: Balance, flat_radius: float) -> bool:
 
 
 def make_backward(
-    balance: Balance, model: nn.Module, shared: Sequence[nn.Parameter], flat_radius: float = 0.0
+    balance: Balance,
+    model: nn.Module,
+    shared: Sequence[nn.Parameter],
+    flat_radius: float = 0.0,
+    parts: StepParts | None = None,
 ) -> Backward:
-    """The cheapest way that serves the balance."""
+    """The cheapest way that serves the balance; `parts` tells which part of the step is at work."""
+    parts = parts or StepParts()
     if isinstance(balance, GradientBalance) or flat_radius > 0:
-        return TaskByTask(balance, model, shared, flat_radius)
-    return AtOnce(balance, shared)
+        return TaskByTask(balance, model, shared, flat_radius, parts)
+    return AtOnce(balance, shared, parts)
 
 
 class AtOnce:
     """Backward of the balance's total."""
 
-    def __init__(self, balance: Balance, shared: Sequence[nn.Parameter]) -> None:
-        self.balance, self.shared = balance, shared
+    def __init__(self, balance: Balance, shared: Sequence[nn.Parameter], parts: StepParts) -> None:
+        self.balance, self.shared, self.parts = balance, shared, parts
 
     def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
-        total = self.balance.learn(losses)
-        (total * share).backward()
+        total = self.parts.learn(self.balance, losses)
+        (total * (share * self.parts.share)).backward()
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
-        (self.balance.apply_to(losses) * share).backward()
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        total = self.balance.apply_to(losses)
+        ((total if beside is None else total + beside) * (share * self.parts.share)).backward()
 
     def finish(self) -> None:
-        if self.balance.watches:
+        if self.parts.last and self.balance.watches:
             self.balance.watch([parameter.grad for parameter in self.shared])
 
 
@@ -95,11 +109,19 @@ class TaskByTask:
         balance: weighs rows, or else losses.
         model: whose parameters get gradients.
         shared: those that serve several tasks.
-        radius: 0 for none.
+        radius: 0 for none. Each part of a step finds its own steepest points.
+        parts: which part of the step is at work.
     """
 
-    def __init__(self, balance: Balance, model: nn.Module, shared: Sequence[nn.Parameter], radius: float) -> None:
-        self.balance, self.radius = balance, radius
+    def __init__(
+        self,
+        balance: Balance,
+        model: nn.Module,
+        shared: Sequence[nn.Parameter],
+        radius: float,
+        parts: StepParts,
+    ) -> None:
+        self.balance, self.radius, self.parts = balance, radius, parts
         known = {id(parameter) for parameter in shared}
         self.shared = list(shared)
         self.own = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
@@ -107,8 +129,10 @@ class TaskByTask:
         self.flat: Rows = {}
 
     def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
-        self.rows, self.flat = {}, {}
-        total = self.balance.learn({task: loss.detach() for task, loss in losses.items()})
+        if self.parts.first:
+            self.rows, self.flat = {}, {}
+        share *= self.parts.share
+        total = self.parts.learn(self.balance, {task: loss.detach() for task, loss in losses.items()})
         if total.requires_grad:
             (total * share).backward()
         found = self._add(losses, share)
@@ -117,10 +141,14 @@ class TaskByTask:
                 self._add_flat(task, gradients, share, again)
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
-        self._add(losses, share)
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        if beside is not None:
+            (beside * (share * self.parts.share)).backward(retain_graph=True)
+        self._add(losses, share * self.parts.share)
 
     def finish(self) -> None:
+        if not self.parts.last:
+            return
         for rows in (self.rows, self.flat):
             if rows:
                 weight_T = self._weights(list(rows.values()))
@@ -156,7 +184,9 @@ class TaskByTask:
     def _weights(self, rows: list[list[Tensor | None]]) -> Tensor:
         if not isinstance(self.balance, GradientBalance):
             return torch.ones(len(rows))
-        return self.balance.combine(gram(rows))
+        gram_TT = gram(rows)
+        with self.parts.alike(gram_TT.device):
+            return self.balance.combine(gram_TT)
 
 
 def add_row(rows: Rows, task: str, gradients: list[Tensor | None]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ENCODERS
+from mtnas.encoders.settings import sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
 from mtnas.train.balance.table import BALANCES
+from mtnas.train.features.table import FEATURE_FORMS, NONE
 
 OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
@@ -24,12 +25,12 @@ class ModelConfig:
 
     encoder: str = "resnet"
     """Row of the encoders' table."""
-    width: int = 32
-    """Channels of the first stage; stage s has width * (s + 1). Multiples of 16 suit most devices."""
-    blocks: tuple[int, ...] = (2, 2, 2, 1)
-    """Blocks of each stage."""
+    width: int = 0
+    """Channels of the stem, the others in proportion (docs/networks.md); 0 = the encoder's own."""
+    blocks: tuple[int, ...] = ()
+    """Blocks of each stage, one stage per stride from 4 on; empty = the encoder's own."""
     output_stride: int = 16
-    """Input pixels per row of the coarsest level: 8, 16 or 32."""
+    """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -44,7 +45,9 @@ class ModelConfig:
     """Keyword arguments of the factory."""
 
     def __post_init__(self) -> None:
-        check_name(self.encoder, ENCODERS, "encoder", "model.encoder")
+        width, blocks = sized(self.encoder, self.width, self.blocks)
+        object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
+        object.__setattr__(self, "blocks", blocks)
         check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
@@ -52,8 +55,6 @@ class ModelConfig:
             value = getattr(self, name)
             _require(value > 0 and value % 8 == 0, "a positive multiple of 8", value, f"model.{name}", "try 32 or 64")
         _require(self.head_convs >= 1, "at least one", self.head_convs, "model.head_convs", "2 is the default")
-        sound = len(self.blocks) >= 1 and all(blocks >= 1 for blocks in self.blocks)
-        _require(sound, "at least one block in each stage", self.blocks, "model.blocks", "write [2, 2, 2, 1]")
         strides = (4, 8, 16, 32)
         _require(self.output_stride in strides, f"one of {strides}", self.output_stride, "model.output_stride")
         if self.factory:
@@ -73,6 +74,8 @@ class FitConfig:
     """Passes over the train split."""
     batch_size: int = 32
     """Images per step; an incomplete last batch is left out."""
+    accumulate: int = 1
+    """Equal parts in which a step takes its images, for less memory; gradients add up, batch-norm sees one part."""
     optimizer: str = "adamw"
     """adamw or sgd (momentum 0.9)."""
     lr: float = 3e-3
@@ -81,6 +84,8 @@ class FitConfig:
     """Never on batch-norm, biases or loss weights."""
     warmup_epochs: float = 1.0
     """Linear warm-up before the cosine."""
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is then delivered (0.999 is usual for long trainings); 0 = none."""
     clip_norm: float = 5.0
     """Largest gradient norm; 0 = no clipping."""
     augment: bool = True
@@ -101,6 +106,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
         self._require(self.batch_size >= 2, "at least 2 (batch-norm needs more than one image)", "batch_size")
+        self._require(self.accumulate >= 1, "one or more", "accumulate")
+        parts = self.batch_size % self.accumulate == 0 and self.batch_size // self.accumulate >= 2
+        self._require(parts, f"a divisor of batch_size ({self.batch_size}) that leaves 2 images", "accumulate")
+        self._require(0 <= self.ema < 1, "0 (none), or below 1", "ema")
         self._require(math.isfinite(self.lr) and self.lr > 0, "a positive number", "lr")
         for name in ("weight_decay", "warmup_epochs", "clip_norm", "flat_radius"):
             value = getattr(self, name)
@@ -127,9 +136,27 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    feature_distill: str = NONE
+    """How sub-networks follow the largest one's features: none, slice, attention, gram or project."""
+    feature_weight: float = 1.0
+    """Weight of that distance beside the tasks' losses."""
+    features: tuple[str, ...] = ()
+    """Modules whose outputs are the features; without, those that end the shared part are found."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        forms = {NONE: "", **FEATURE_FORMS}
+        check_name(self.feature_distill, forms, "form", self.where("feature_distill"))
+        sound = math.isfinite(self.feature_weight) and self.feature_weight > 0
+        _require(
+            sound,
+            "a positive number",
+            self.feature_weight,
+            self.where("feature_weight"),
+            "set feature_distill: none to switch it off",
+        )
+        if self.features and self.feature_distill == NONE:
+            raise JobError("no modules without a form", where=self.where("features"), cure="set train.feature_distill")
         self._require(self.random_widths >= 0, "zero or more", "random_widths")
         self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
 

@@ -21,6 +21,7 @@ from mtnas.train.config import FitConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
+from mtnas.train.parts import StepParts
 from mtnas.train.result import FinetuneResult
 
 Teacher = Callable[[Tensor], Mapping[str, Tensor]]
@@ -67,12 +68,17 @@ class Plain:
     def __init__(self, model: nn.Module, tasks: Mapping[str, Task], config: FitConfig, teacher: Teacher | None) -> None:
         self.model, self.tasks, self.config, self.teacher = model, tasks, config, teacher
         self.balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
+        self.parts = StepParts()
         self.backward: Backward | None = None
         self.start = weights_hash(model.state_dict())
 
     @property
     def module(self) -> nn.Module:
         return self.model
+
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        return {"balance": self.balance}
 
     def identity(self) -> Mapping[str, Any]:
         teacher = weights_hash(self.teacher.state_dict()) if isinstance(self.teacher, nn.Module) else bool(self.teacher)
@@ -114,5 +120,5 @@ class Plain:
         special = needs_owners(self.balance, self.config.flat_radius)
         owners = parameter_owners(self.model, {name: outputs[name] for name in self.tasks}) if special else {}
         shared = shared_parameters(self.model, owners)
-        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius)
+        self.backward = make_backward(self.balance, self.model, shared, self.config.flat_radius, self.parts)
         return self.backward

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import CheckpointError, TrainingDiverged
+from mtnas.base.errors import DataError, TrainingDiverged
 from mtnas.base.files import make_folder, write_json
+from mtnas.base.machine import usable_cores
 from mtnas.base.progress import Progress, Task
-from mtnas.base.seeds import derive_seed
 from mtnas.data.base import Batch, Split
+from mtnas.elastic.recalibrate import re_estimate
+from mtnas.train.average import WeightAverage
 from mtnas.train.batches import Batches
 from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from mtnas.train.config import FitConfig
 from mtnas.train.curves import Curves
+from mtnas.train.gradients import StepGradients
 from mtnas.train.objective import Objective, StepBatch, device_of
-from mtnas.train.optimizer import load_optimizer_state, make_optimizer, optimizer_state, set_rate
-from mtnas.train.precision import Mode, fastest, modes
+from mtnas.train.optimizer import make_optimizer, set_rate
+from mtnas.train.precision import Mode, crews, fastest, modes
 from mtnas.train.result import FitResult
 from mtnas.train.schedule import learning_rate
+from mtnas.train.state import FitState, load_module
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -40,6 +43,12 @@ RESULT = "fit.json"
 
 #: With up to so many threads, trials start with one: other work on the same cores then disturbs them less.
 FEW_THREADS = 4
+
+#: Images of the train split behind the batch-norm statistics of averaged weights.
+AVERAGE_IMAGES = 256
+
+#: Steps of a trial; the first one pays for memory and kernels, and is not counted.
+TRIAL_STEPS = 4
 
 #: Settings that do not change the weights.
 _IDLE_SETTINGS = ("checkpoint_seconds",)
@@ -84,9 +93,13 @@ class Fitter:
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
+        self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
         self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
         self.total = self.config.epochs * self.batches.per_epoch
-        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
+        self.gradients = StepGradients(self.objective, job.seed, self._parts())
+        self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
+        self.state = FitState(self.module, self.beside, self.optimizer, self.average)
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()
@@ -98,7 +111,8 @@ class Fitter:
             first = self._begin()
             self.clock = Clock(before=self.clock.before)
             with self.mode.threaded(), self.job.progress.task(self.job.title, self.total, first) as bar:
-                for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
+                batches = self.batches.stream(first, self.total, self.mode.ahead)
+                for step, batch in zip(range(first, self.total), batches, strict=True):
                     losses = self._step(step, batch)
                     shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
                     bar.advance(1, **shown, eta=self._eta(first, step + 1))
@@ -111,14 +125,17 @@ class Fitter:
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
         """Gradients, one optimizer step, and a line or a checkpoint when it is time."""
         rate = learning_rate(step, total=self.total, warmup=self._warmup(), peak=self.config.lr)
-        losses = self._gradients(step, batch, self.mode)
+        placed = self._placed(step, batch, self.mode)
+        losses = self.gradients.collect(placed)
         norm = self._clip()
         self._check(step, losses, norm)
         set_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._look(step, batch)
+        self.gradients.look(placed)
         done = step + 1
+        if self.average:
+            self.average.update(done)
         fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
         self.curves.add(done, losses, fields)
         epoch_ends = done % self.batches.per_epoch == 0
@@ -128,21 +145,11 @@ class Fitter:
             self._save(done)
         return losses
 
-    def _gradients(self, step: int, batch: Batch, mode: Mode) -> dict[str, float]:
-        with step_randomness(self.job.seed, step, self.device):
-            return self.objective.accumulate(self._placed(step, batch, mode))
-
     def _placed(self, step: int, batch: Batch, mode: Mode) -> StepBatch:
         """The batch on the training device."""
         image_BCHW, targets = batch
         moved = {name: target.to(self.device) for name, target in targets.items()}
         return StepBatch(step, mode.image(image_BCHW, self.device), moved, mode)
-
-    def _look(self, step: int, batch: Batch) -> None:
-        """Show the balance what the step has changed, if it wants to know."""
-        if self.balance.looks_back:
-            with torch.no_grad(), step_randomness(self.job.seed, step, self.device):
-                self.balance.look(self.objective.losses(self._placed(step, batch, self.mode)))
 
     def _clip(self) -> float:
         """Clip the gradients; returns their norm before that."""
@@ -162,6 +169,17 @@ class Fitter:
             cure=f"lower {self.config.where('lr')} (now {rate:g}), for example to {rate / 3:.1g}; "
             f"the state before is kept in {self.job.out / CHECKPOINT}",
         )
+
+    def _parts(self) -> int:
+        """Parts of a step; a small split can make them too small."""
+        if self.batches.batch_size < 2 * self.config.accumulate:
+            raise DataError(
+                f"two images for each of {self.config.accumulate} parts of a step",
+                received=f"{self.batches.batch_size} images",
+                where=self.job.split.name,
+                cure=f"lower {self.config.where('accumulate')}, or use more images",
+            )
+        return self.config.accumulate
 
     def _warmup(self) -> int:
         return round(self.config.warmup_epochs * self.batches.per_epoch)
@@ -186,36 +204,43 @@ class Fitter:
         return 0
 
     def _choose_mode(self) -> None:
-        """The arithmetic first; then, on few cores, one thread or all of them."""
+        """The arithmetic first; then how many threads, and whether batches are prepared beside them."""
         threads = torch.get_num_threads()
         few = self.device.type == "cpu" and threads <= FEW_THREADS
         candidates = modes(self.config, 1 if few else threads)
         trial = cache(lambda mode: self._trial(mode, bar))
-        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + few) as bar:
+        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + 1) as bar:
             self.mode, self.trials = fastest(candidates, trial)
-            if few and threads > 1:
-                self.mode, more = fastest([self.mode, replace(self.mode, threads=threads)], trial)
+            others = crews(self.mode, threads, usable_cores()) if self.device.type == "cpu" else []
+            if others:
+                self.mode, more = fastest([self.mode, *others], trial)
                 self.trials |= more
         if self.trials:
-            self.job.progress.note(f"{self.job.title}: fastest as {self.mode}, {self.mode.threads} thread(s)")
+            self.job.progress.note(f"{self.job.title}: fastest as {self.mode.text}")
 
     def _trial(self, mode: Mode, bar: Task) -> float:
-        """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
-        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (self.module, self.balance))
+        """Seconds of a real step and of its batch in this mode; changes no state."""
+        kept = cloned(self.module)
+        learned = {name: cloned(part) for name, part in self.beside.items()}
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
-            for batch in self.batches.stream(0, min(3, self.total)):
-                started = time.perf_counter()
-                self._gradients(0, batch, mode)
-                took.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for batch in self.batches.stream(0, min(TRIAL_STEPS, self.total), mode.ahead):
+                self.gradients.collect(self._placed(0, batch, mode))
                 self.optimizer.zero_grad(set_to_none=True)
-        self._load_module(kept)
-        self.balance.load_state_dict(learned)
+                took.append(time.perf_counter() - started)
+                started = time.perf_counter()
+        load_module(self.module, kept, str(self.job.out))
+        for name, part in self.beside.items():
+            part.load_state_dict(learned[name])
         bar.advance(1, mode=str(mode))
-        return min(took)
+        return min(took[1:] or took)
 
     def _finish(self) -> FitResult:
+        if self.average:
+            self.average.deliver()
+            re_estimate(self.module.eval(), self._plain_images())
         digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
         result = FitResult(
             steps=self.total,
@@ -228,9 +253,16 @@ class Fitter:
             losses=self.curves.last(),
             weights=WEIGHTS,
             weights_hash=digest,
+            ema=self.config.ema,
         )
         write_json(self.job.out / RESULT, result.to_json())
         return result
+
+    def _plain_images(self) -> Iterator[Tensor]:
+        """Images of the train split as they are, in portions of a part of a step."""
+        size = self.batches.batch_size // self.config.accumulate
+        for image_BCHW, _targets in self.job.split.batches(size, AVERAGE_IMAGES):
+            yield image_BCHW.to(self.device)
 
     # --- state ------------------------------------------------------------------------------------------------
 
@@ -245,52 +277,25 @@ class Fitter:
             **self.objective.identity(),
         }
 
-    def _names(self) -> dict[str, nn.Parameter]:
-        balance = {f"balance/{name}": parameter for name, parameter in self.balance.named_parameters()}
-        return {**dict(self.module.named_parameters()), **balance}
-
     def _save(self, step: int) -> None:
-        tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
-        tensors |= {f"balance/{name}": tensor for name, tensor in self.balance.state_dict().items()}
-        state = optimizer_state(self.optimizer, self._names())
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in state.items()}
         facts = {
             "mode": asdict(self.mode),
             "trials": self.trials,
             "curves": self.curves.state(),
             "seconds": self.clock.seconds(),
         }
-        save_checkpoint(self.job.out / CHECKPOINT, Checkpoint(step, facts, tensors), self.identity)
+        save_checkpoint(self.job.out / CHECKPOINT, Checkpoint(step, facts, self.state.tensors()), self.identity)
         self.clock.saved = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         facts = checkpoint.facts
         self.mode, self.trials = Mode(**facts["mode"]), dict(facts["trials"])
         self.mode.lay_out(self.module)
-        self._load_module(part(checkpoint.tensors, "module/"))
-        self.balance.load_state_dict(part(checkpoint.tensors, "balance/"))
-        load_optimizer_state(self.optimizer, self._names(), part(checkpoint.tensors, "optimizer/"))
+        self.state.load(checkpoint.tensors, str(self.job.out))
         self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])
 
-    def _load_module(self, state: Mapping[str, Tensor]) -> None:
-        """Copy values into the module's tensors, keeping their memory layout."""
-        own = self.module.state_dict()
-        if own.keys() != state.keys():
-            raise CheckpointError("weights of this network", where=str(self.job.out), cure="use a new --out")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
 
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under a prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def step_randomness(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Layers such as dropout draw from torch's default generator: seed it for one step, and put it back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(seed, "step", step))
-        yield
+def cloned(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtnas.train.balance.base import Balance
+from mtnas.train.parts import StepParts
 from mtnas.train.precision import Mode
 
 T = TypeVar("T")
@@ -31,6 +32,16 @@ class StepBatch:
     targets: Mapping[str, Tensor]
     mode: Mode
 
+    def split(self, count: int) -> Iterator[StepBatch]:
+        """Consecutive parts, as equal as can be."""
+        if count == 1:
+            yield self
+            return
+        images = self.image_BCHW.tensor_split(count)
+        targets = {name: target.tensor_split(count) for name, target in self.targets.items()}
+        for k, image_BCHW in enumerate(images):
+            yield replace(self, image_BCHW=image_BCHW, targets={name: each[k] for name, each in targets.items()})
+
 
 class Objective(Protocol):
     """Something that can put gradients on its module."""
@@ -43,6 +54,16 @@ class Objective(Protocol):
     @property
     def balance(self) -> Balance: ...
 
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """What has a state beside the network, by name: the balance, and what else is learned and then thrown away."""
+        ...
+
+    @property
+    def parts(self) -> StepParts:
+        """Which part of a step is at work; the same object all the time, set by the engine."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """JSON values that name what is trained, beside the settings and the data."""
         ...
@@ -52,7 +73,7 @@ class Objective(Protocol):
         ...
 
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
-        """Forward and backward; returns the losses per task, and `total`."""
+        """Forward and backward of one part of a step; returns the losses per task, and `total`."""
         ...
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,27 @@ from mtnas.base.errors import CheckpointError
 from mtnas.train.config import FitConfig
 
 
-def make_optimizer(config: FitConfig, module: nn.Module, balance: nn.Module) -> Optimizer:
-    """An optimizer over the network and the learned loss weights; fused kernels halve the time of small networks."""
+def make_optimizer(config: FitConfig, module: nn.Module, beside: Iterable[nn.Module]) -> Optimizer:
+    """An optimizer over the network and what is learned beside it; fused kernels halve the time of small networks."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    plain = [p for p in trained if p.ndim <= 1] + list(balance.parameters())
+    plain = [p for p in trained if p.ndim <= 1] + [p for other in beside for p in other.parameters()]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
+        return started(SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True))
     return AdamW(groups, lr=config.lr, fused=True)
+
+
+def started(optimizer: SGD) -> SGD:
+    """With momenta of zero in place: the fused kernel cannot mix parameters with and without (torch 2.13), and a
+    parameter may get its first gradient later than others, as those of blocks that are left out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

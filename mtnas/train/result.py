@@ -21,6 +21,7 @@ class FitResult:
         losses: the last averages, unweighted per task, and `total`.
         weights: name of the weights file.
         weights_hash: SHA-256 of its bytes.
+        ema: decay of the moving average that these weights are; 0 = they are those of the last step.
     """
 
     steps: int
@@ -33,6 +34,7 @@ class FitResult:
     losses: dict[str, float]
     weights: str
     weights_hash: str
+    ema: float = 0.0
 
     @property
     def images_per_second(self) -> float:

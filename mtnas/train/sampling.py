@@ -24,6 +24,9 @@ def random_arch(space: Space, rng: np.random.Generator, jitter: float) -> Arch:
     sizes = {owners: rng.uniform(-0.15, 1.15) for owners in branches}
     options = []
     for choice in space.choices:
+        if choice.kind == "operator":  # no option is larger than another in itself
+            options.append((choice.name, choice.options[int(rng.integers(len(choice.options)))]))
+            continue
         size = np.clip(sizes[choice.owners] + jitter * rng.standard_normal(), 0.0, 1.0)
         options.append((choice.name, choice.options[round(float(size) * (len(choice.options) - 1))]))
     return Arch(tuple(options))

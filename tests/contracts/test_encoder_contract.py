@@ -12,10 +12,13 @@ from torch import nn
 
 from mtnas.base.errors import JobError
 from mtnas.encoders.make import make_encoder
-from mtnas.encoders.table import ENCODERS
+from mtnas.encoders.squeeze import SqueezeExcite
+from mtnas.encoders.table import ENCODERS, MOST_STAGES, SIZES
 
-ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
+ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid)
 IMAGE = (2, 3, 64, 64)
+#: encoders whose shortcuts between resolutions depend on the strides
+PARALLEL: frozenset[str] = frozenset()
 
 
 def make(name: str, **settings: int) -> nn.Module:
@@ -40,8 +43,18 @@ def test_levels_tell_the_truth(name: str, size: tuple[int, int]) -> None:
     assert strides == sorted(strides)
 
 
-def test_default_widths_are_multiples_of_16(name: str) -> None:
-    assert all(level.channels % 16 == 0 for level in make(name, width=32).levels)
+def test_all_widths_are_multiples_of_8(name: str) -> None:
+    own_width, _ = SIZES[name]
+    for width in (own_width, own_width // 2):
+        for module in make(name, width=width).modules():
+            if isinstance(module, nn.Conv2d):
+                assert module.out_channels % 8 == 0
+
+
+def test_own_size_is_taken_where_none_is_named(name: str) -> None:
+    width, depth = SIZES[name]
+    named = make_encoder(name, width=width, depth=depth).state_dict()
+    assert {k: v.shape for k, v in make_encoder(name).state_dict().items()} == {k: v.shape for k, v in named.items()}
 
 
 def test_output_stride_is_kept(name: str) -> None:
@@ -51,12 +64,29 @@ def test_output_stride_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("width", [1, 7, 24])
 def test_any_width_runs(name: str, width: int) -> None:
-    assert make(name, width=width)(torch.randn(IMAGE))[0].shape[1] == width
+    encoder = make(name, width=width)
+    channels = [features.shape[1] for features in encoder(torch.randn(IMAGE))]
+    assert channels == [level.channels for level in encoder.levels]
+
+
+def test_strides_past_the_output_stride_are_replaced(name: str) -> None:
+    """The map stays as fine as asked, and no parameter changes its shape."""
+    coarse, fine = make(name, output_stride=16), make(name, output_stride=4)
+    assert {f.shape[-2:] for f in fine(torch.randn(IMAGE))} == {(16, 16)}
+    shapes = [{k: v.shape for k, v in encoder.state_dict().items()} for encoder in (coarse, fine)]
+    assert name in PARALLEL or shapes[0] == shapes[1]
+
+
+def test_the_same_image_gives_the_same_maps(name: str) -> None:
+    encoder, image = make(name), torch.randn(IMAGE)
+    assert all(torch.equal(a, b) for a, b in zip(encoder(image), encoder(image), strict=True))
 
 
 def test_every_convolution_is_followed_by_batch_norm_and_has_no_bias(name: str) -> None:
+    """But for those of gates, which work on one vector per image."""
     encoder = make(name)
-    convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+    gates = [part for gate in encoder.modules() if isinstance(gate, SqueezeExcite) for part in gate.modules()]
+    convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d) and not any(m is part for part in gates)]
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(convolutions) == len(norms)
     assert all(convolution.bias is None for convolution in convolutions)
@@ -64,7 +94,7 @@ def test_every_convolution_is_followed_by_batch_norm_and_has_no_bias(name: str) 
 
 def test_activations_suit_8_bit(name: str) -> None:
     kinds = {type(module) for module in make(name).modules() if not list(module.children())}
-    assert kinds <= {nn.Conv2d, nn.BatchNorm2d, nn.Identity, *ALLOWED_ACTIVATIONS}
+    assert kinds <= {nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.MaxPool2d, *ALLOWED_ACTIVATIONS}
 
 
 def test_any_number_of_image_channels(name: str) -> None:
@@ -86,6 +116,17 @@ def test_exported_file_computes_the_same(name: str) -> None:
     outputs = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     for expected, received in zip(encoder(image), outputs, strict=True):
         np.testing.assert_allclose(received, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_every_row_has_a_size() -> None:
+    assert set(SIZES) == set(ENCODERS) >= set(MOST_STAGES)
+    for name, (width, blocks) in SIZES.items():
+        assert width % 8 == 0 and all(count >= 1 for count in blocks) and len(blocks) <= MOST_STAGES.get(name, 4)
+
+
+def test_more_stages_than_there_are_is_refused() -> None:
+    with pytest.raises(JobError, match="at most 4 stages in mobilenet_v3"):
+        make_encoder("mobilenet_v3", depth=(1, 1, 1, 1, 1))
 
 
 def test_unknown_name_suggests_the_nearest() -> None:

@@ -1,4 +1,7 @@
-"""Models nobody prepared, and every encoder with every head: a cut in onnxruntime is the extracted torch module."""
+"""Models nobody prepared, and two encoders with two heads: a cut in onnxruntime is the extracted torch module.
+
+The other encoders and heads: `test_encoder_elastic.py`, `test_head_elastic.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,15 @@ from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.encoders.make import make_encoder
-from mtnas.encoders.table import ENCODERS
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.heads.make import make_head
 from mtnas.heads.model import MultiTaskNet
-from mtnas.heads.table import HEADS
 
 SELECTIONS = 50
+ENCODERS, HEADS = ("resnet", "mobilenet"), ("fpn", "pooled")
 TOLERANCE = 1e-4
 
 

@@ -33,6 +33,7 @@ class Bandit(Balance):
     Choices are made among the tasks that have labels in the batch.
     """
 
+    weighs_losses: ClassVar[bool] = True
     watches: ClassVar[bool] = True
 
     def __init__(self, weights: Mapping[str, float]) -> None:

@@ -25,6 +25,8 @@ class Balance(nn.Module):
         weights: fixed weight of each task, by name.
     """
 
+    #: whether a step's weights follow from its losses, so that all must be known before the first backward pass
+    weighs_losses: ClassVar[bool] = False
     #: whether `look` wants the largest network's losses once more, after the step (one more forward pass)
     looks_back: ClassVar[bool] = False
     #: whether `watch` wants the finished gradients of the shared parameters

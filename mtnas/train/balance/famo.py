@@ -29,6 +29,7 @@ class Famo(Weighted):
     The tasks' fixed weights are not seen by the method (it would undo them): they scale what it finds.
     """
 
+    weighs_losses: ClassVar[bool] = True
     looks_back: ClassVar[bool] = True
 
     def __init__(self, weights: Mapping[str, float]) -> None:

@@ -1,0 +1,60 @@
+"""`SumOf`: parallel branches whose results are added; an arch may run the first few of them alone.
+
+A plain torch module. `make_elastic` finds it by its type; with `experts` in the rules of the space, how many branches
+run is a choice of every arch. A branch that weighs itself (a gate) is a module like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from mtnas.forks.together import added, check_branches
+
+
+class SumOf(nn.Module):
+    """Adds what its branches give; all of them take the same tensors and give one tensor of the same shape.
+
+    Args:
+        branches: at least one module, the most useful first.
+    """
+
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
+        super().__init__()
+        check_branches("SumOf", list(branches))
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.first(len(self.branches), *inputs)
+
+    def first(self, count: int, *inputs: Tensor) -> Tensor:
+        """The sum of the first `count` branches."""
+        total: Tensor = self.branches[0](*inputs)
+        for number in range(1, count):
+            total = total + self.branches[number](*inputs)
+        return total
+
+    # --- for those who choose: `OneOf` answers the same questions ---------------------------------------------------
+
+    @property
+    def default(self) -> str:
+        """All branches."""
+        return str(len(self.branches))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Option (the number of branches that run) -> the branch that comes with it."""
+        return {str(number + 1): branch for number, branch in enumerate(self.branches)}
+
+    def way(self, option: str) -> Callable[..., Tensor]:
+        """What to call instead of `forward` to run so many branches."""
+        return partial(self.first, int(option))
+
+    def everything(self, *inputs: Tensor) -> Tensor:
+        """The sum of all branches; raises `ModelError` on odd shapes."""
+        return added(self.parts(), inputs)
+
+    def keep(self, option: str) -> None:
+        """Drop all branches but the first so many; their parameters keep their names."""
+        del self.branches[int(option) :]

@@ -1,0 +1,57 @@
+"""What options and branches have in common: they take the same tensors and give the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtnas.base.errors import ModelError
+
+
+def check_branches(kind: str, modules: Sequence[object]) -> None:
+    """Raise `ModelError` unless there is at least one, and each is a module that occurs once."""
+    if not modules or not all(isinstance(module, nn.Module) for module in modules):
+        received = [type(module).__name__ for module in modules if not isinstance(module, nn.Module)]
+        raise ModelError("at least one nn.Module", received=str(received or "none"), where=kind)
+    if len({id(module) for module in modules}) < len(modules):
+        raise ModelError("modules that differ", received="the same module twice", where=kind, cure="copy it")
+
+
+def added(modules: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> Tensor:
+    """The sum of what all modules give for the same inputs; raises `ModelError` naming the one that does not fit."""
+    total: Tensor | None = None
+    first = ""
+    for name, module in modules.items():
+        try:
+            output = module(*inputs)
+        except ModelError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            raise _odd(f"an option that takes {_shapes(inputs)}", what, name) from error
+        if not isinstance(output, Tensor):
+            raise _odd("one tensor from every option", type(output).__name__, name)
+        if total is not None and output.shape != total.shape:
+            raise _odd(
+                f"shape {tuple(total.shape)}, as option {first!r} gives for {_shapes(inputs)}",
+                f"shape {tuple(output.shape)}",
+                name,
+            )
+        first = first or name
+        total = output if total is None else total + output
+    assert total is not None
+    return total
+
+
+def _shapes(inputs: Sequence[Tensor]) -> str:
+    return " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+
+
+def _odd(expected: str, received: str, name: str) -> ModelError:
+    return ModelError(
+        expected,
+        received=received,
+        where=f"option {name!r}",
+        cure="give all options of a OneOf, all branches of a SumOf, the same input and output channels and stride",
+    )

@@ -1,0 +1,63 @@
+"""The gradients of one step, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mtnas.base.seeds import derive_seed
+from mtnas.train.objective import Objective, StepBatch
+from mtnas.train.parts import seeded
+
+
+class StepGradients:
+    """Runs an objective over the parts of a step.
+
+    Args:
+        objective: puts gradients on its module.
+        seed: root of what layers and balancing methods draw.
+        count: parts of each step.
+    """
+
+    def __init__(self, objective: Objective, seed: int, count: int) -> None:
+        self.objective, self.seed = objective, seed
+        self.parts = objective.parts
+        self.parts.count = count
+
+    def collect(self, batch: StepBatch) -> dict[str, float]:
+        """Add the step's gradients to the module; returns the mean losses per task, and `total`."""
+        self.parts.losses = None
+        self.parts.seed = derive_seed(self.seed, "balance", batch.step)
+        if self.parts.count > 1 and self.objective.balance.weighs_losses:
+            self.parts.losses = self.losses(batch)
+        means: dict[str, float] = {}
+        for part in self._each(batch):
+            for name, loss in self.objective.accumulate(part).items():
+                means[name] = means.get(name, 0.0) + loss * self.parts.share
+        return means
+
+    @torch.no_grad()
+    def losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        """The largest network's losses over the whole step, with the weights as they are now."""
+        sums: dict[str, Tensor] = {}
+        for part in self._each(batch):
+            for name, loss in self.objective.losses(part).items():
+                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * self.parts.share
+        return sums
+
+    def look(self, batch: StepBatch) -> None:
+        """Show the balance what the step has changed, if it wants to know."""
+        if self.objective.balance.looks_back:
+            self.objective.balance.look(self.losses(batch))
+
+    def _each(self, batch: StepBatch) -> Iterator[StepBatch]:
+        """The parts in order, each with random numbers of its own."""
+        device = batch.image_BCHW.device
+        for index, part in enumerate(batch.split(self.parts.count)):
+            self.parts.index = index
+            self.parts.share = len(part.image_BCHW) / len(batch.image_BCHW)
+            names = (batch.step, index) if index else (batch.step,)
+            with seeded(derive_seed(self.seed, "step", *names), device):  # for layers such as dropout
+                yield part
