@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside, skippable_names
-from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
+from mtnas.base.errors import CheckpointError, JobError, ModelError, StaleStatistics
 from mtnas.base.forks import Fork, offered
 from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.elastic import sort
@@ -48,6 +48,18 @@ class HasArch(Protocol):
 
     @property
     def arch(self) -> Arch: ...
+
+
+class Configurer(Protocol):
+    """Finds the network of an elastic model for limits by name, weights by task and floors by task."""
+
+    def __call__(
+        self,
+        elastic: ElasticModel,
+        budget: Mapping[str, float | int | str],
+        preference: Mapping[str, float],
+        floors: Mapping[str, float | int | str],
+    ) -> HasArch: ...
 
 
 def make_elastic(
@@ -153,6 +165,7 @@ class ElasticModel:
         self._batches: Callable[[], Iterable[Tensor]] | None = None
         self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()
         self._stored_hold = True
+        self.configurer: Configurer | None = None
         self._weights = weights_mark(model)
         self._training = _training_patches(model)
         self._evaluation: list[Patch] = [(layer.__dict__, "training", False) for layer in model.modules()]
@@ -327,6 +340,36 @@ class ElasticModel:
     def _taken_out(self, selection: Selection, statistics: Mapping[str, Tensor]) -> nn.Module:
         small = extract(self.model, self._slicer, self._slicer.plan(selection), statistics)
         return small if selection.size is None else self.inputs.resizing(selection.size).attach(small)
+
+    def configure_with(self, configurer: Configurer | None) -> None:
+        """What answers `configure`; `mtnas.train`, `mtnas.profile` and `mtnas.search` set one that knows theirs."""
+        self.configurer = configurer
+
+    def configure(
+        self,
+        budget: Mapping[str, float | int | str] | None = None,
+        preference: Mapping[str, float] | None = None,
+        floors: Mapping[str, float | int | str] | None = None,
+    ) -> HasArch:
+        """The network for a budget and a preference, without training; `extract` takes it out.
+
+        Args:
+            budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": "50%"}`.
+            preference: task -> weight, 1 where silent; preferred tasks get larger decoders.
+            floors: task -> worst allowed score, absolute or relative to the unpruned network: `{"depth": "-3%"}`.
+
+        Raises:
+            JobError: the tasks and data to score networks with are not known yet.
+            Infeasible: no network was found that keeps them.
+        """
+        if self.configurer is None:
+            raise JobError(
+                "an elastic model that knows its tasks and data",
+                received="one that was neither trained nor searched in this process",
+                where="configure",
+                cure="call mtnas.configure(elastic, tasks, data, profile, budget=...), or mtnas.train first",
+            )
+        return self.configurer(self, budget or {}, preference or {}, floors or {})
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
         """Move the most important units of every group to the front; the full network's function stays.
