@@ -150,6 +150,10 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    start: str = ""
+    """Checkpoint of a trained network of this shape, which becomes the full network at the start; empty = none."""
+    start_partial: bool = False
+    """Whether tensors may be missing in it, such as the heads beside a trained encoder."""
     branches: str = INDEPENDENT
     """independent: the encoder and each decoder have a size of their own; together: one size for all."""
     decoders_per_encoder: int = 1
@@ -165,6 +169,8 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start_partial and not self.start:
+            raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
         check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
         self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
