@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mtnas.base.errors import JobError
 from mtnas.stages.context import RunContext
+from mtnas.train.result import TrainResult
 
 
 def processes(environment: Mapping[str, str]) -> int:
@@ -45,7 +45,7 @@ def run_together(context: RunContext, flow: Callable[[], None]) -> bool:
         return True
 
 
-def train_supernet(context: RunContext) -> Any:
+def train_supernet(context: RunContext) -> TrainResult:
     """The training itself, in each process alike."""
     from mtnas.train.loop import train
 

@@ -35,8 +35,15 @@ class Backward(Protocol):
         """
         ...
 
-    def student(self, losses: Losses, share: float) -> None:
-        """One of the other sub-networks."""
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        """One of the other sub-networks.
+
+        Args:
+            losses: by task, attached to their graph.
+            share: of this network in the step's gradient.
+            beside: a loss that belongs to no task, such as a distance of shared features. Balances do not weigh it:
+                its gradient is added to what they make of the tasks'.
+        """
         ...
 
     def finish(self) -> None:
@@ -66,29 +73,28 @@ def make_backward(
     parts = parts or StepParts()
     if isinstance(balance, GradientBalance) or flat_radius > 0:
         return TaskByTask(balance, model, shared, flat_radius, parts)
-    return AtOnce(balance, model, shared, parts)
+    return AtOnce(balance, shared, parts)
 
 
 class AtOnce:
     """Backward of the balance's total."""
 
-    def __init__(self, balance: Balance, model: nn.Module, shared: Sequence[nn.Parameter], parts: StepParts) -> None:
+    def __init__(self, balance: Balance, shared: Sequence[nn.Parameter], parts: StepParts) -> None:
         self.balance, self.shared, self.parts = balance, shared, parts
-        self.trained = trained(model, balance)
 
     def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
         total = self.parts.learn(self.balance, losses)
         (total * (share * self.parts.share)).backward()
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
-        (self.balance.apply_to(losses) * (share * self.parts.share)).backward()
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        total = self.balance.apply_to(losses)
+        ((total if beside is None else total + beside) * (share * self.parts.share)).backward()
 
     def finish(self) -> None:
         if not self.parts.last:
             return
-        if self.parts.ranks.count > 1:
-            put(self.trained, self.parts.ranks.add([parameter.grad for parameter in self.trained], self.trained))
+        self.parts.add_everywhere([])
         if self.balance.watches:
             self.balance.watch([parameter.grad for parameter in self.shared])
 
@@ -122,7 +128,6 @@ class TaskByTask:
         known = {id(parameter) for parameter in shared}
         self.shared = list(shared)
         self.own = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-        self.apart = [*self.own, *balance.parameters()]
         self.rows: Rows = {}
         self.flat: Rows = {}
 
@@ -139,14 +144,15 @@ class TaskByTask:
                 self._add_flat(task, gradients, share, again)
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        if beside is not None:
+            (beside * (share * self.parts.share)).backward(retain_graph=True)
         self._add(losses, share * self.parts.share)
 
     def finish(self) -> None:
         if not self.parts.last:
             return
-        if self.parts.ranks.count > 1:
-            self._add_everywhere()
+        self.parts.add_everywhere([(row, self.shared) for rows in (self.rows, self.flat) for row in rows.values()])
         for rows in (self.rows, self.flat):
             if rows:
                 weight_T = self._weights(list(rows.values()))
@@ -179,31 +185,12 @@ class TaskByTask:
         add_row(self.flat, task, change[:cut])
         accumulate(self.own, change[cut:])
 
-    def _add_everywhere(self) -> None:
-        """Rows, and the gradients that are already on their parameters, summed over all processes at once."""
-        rows = [row for rows in (self.rows, self.flat) for row in rows.values()]
-        mine = [*(gradient for row in rows for gradient in row), *(parameter.grad for parameter in self.apart)]
-        sums = self.parts.ranks.add(mine, [*(self.shared * len(rows)), *self.apart])
-        for k, row in enumerate(rows):
-            row[:] = sums[k * len(self.shared) : (k + 1) * len(self.shared)]
-        put(self.apart, sums[len(rows) * len(self.shared) :])
-
     def _weights(self, rows: list[list[Tensor | None]]) -> Tensor:
         if not isinstance(self.balance, GradientBalance):
             return torch.ones(len(rows))
         gram_TT = gram(rows)
         with self.parts.alike(gram_TT.device):
             return self.parts.ranks.same(self.balance.combine(gram_TT))
-
-
-def trained(*modules: nn.Module) -> list[nn.Parameter]:
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
-
-def put(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """Replace the parameters' gradients."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
 
 
 def add_row(rows: Rows, task: str, gradients: list[Tensor | None]) -> None:

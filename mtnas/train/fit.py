@@ -87,13 +87,14 @@ class Fitter:
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
+        self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
         images = min(self.config.batch_size, len(job.split))
         self.batches = Batches(job.split, images, job.seed, self.config.augment, self.ranks)
         self.total = self.config.epochs * self.batches.per_epoch
-        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
         self.gradients = StepGradients(self.objective, job.seed, self.batches.batch_size, self._portions(), self.ranks)
         self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
-        self.state = FitState(self.module, self.balance, self.optimizer, self.average)
+        self.state = FitState(self.module, self.beside, self.optimizer, self.average)
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()

@@ -28,6 +28,8 @@ class StepGradients:
         self.objective, self.seed, self.images = objective, seed, images
         self.parts = objective.parts
         self.parts.count, self.parts.ranks = count, ranks
+        modules = [objective.module, *objective.beside.values()]
+        self.parts.trained = [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def collect(self, batch: StepBatch) -> dict[str, float]:
         """Add the step's gradients to the module; returns the mean losses per task, and `total`."""

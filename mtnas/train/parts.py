@@ -15,13 +15,13 @@ Processes give the method the mean of their losses, each with its own gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtnas.train.balance.base import Balance
 from mtnas.train.ranks import Ranks
@@ -38,6 +38,7 @@ class StepParts:
         seed: of what all parts draw alike.
         losses: by task, of the whole step, where the balance weighs by them.
         ranks: the processes that train together.
+        trained: all parameters that get gradients, in the same order in all processes.
     """
 
     count: int = 1
@@ -46,6 +47,7 @@ class StepParts:
     seed: int = 0
     losses: Mapping[str, Tensor] | None = None
     ranks: Ranks = Ranks()
+    trained: Sequence[nn.Parameter] = ()
 
     @property
     def first(self) -> bool:
@@ -62,6 +64,22 @@ class StepParts:
                 valued = with_values(losses, self.losses)
                 return balance.learn(valued) if self.first else balance.apply_to(valued)
             return balance.learn(with_values(losses, self._mean(losses)) if self.ranks.count > 1 else losses)
+
+    def add_everywhere(self, rows: Sequence[tuple[list[Tensor | None], Sequence[nn.Parameter]]]) -> None:
+        """Sum the gradients of all processes in one message: those on their parameters, and further rows in place.
+
+        Args:
+            rows: gradients that are kept apart, each with its parameters.
+        """
+        if self.ranks.count == 1:
+            return
+        mine = [gradient for row, _ in rows for gradient in row]
+        like = [parameter for _, parameters in rows for parameter in parameters]
+        sums = iter(self.ranks.add([*mine, *(p.grad for p in self.trained)], [*like, *self.trained]))
+        for row, _ in rows:
+            row[:] = [next(sums) for _ in row]
+        for parameter in self.trained:
+            parameter.grad = next(sums)
 
     def _mean(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Over this portion of all processes."""

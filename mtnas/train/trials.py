@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch import Tensor, nn
 
 from mtnas.base.machine import usable_cores
 from mtnas.base.progress import Progress, Task
@@ -62,8 +63,9 @@ class Trials:
 
     def seconds(self, mode: Mode, device: torch.device, bar: Task) -> float:
         """Of a real step and of its batch in this mode, in the slowest process; changes no state."""
-        module, balance = self.state.module, self.state.balance
-        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (module, balance))
+        module, beside = self.state.module, self.state.beside
+        kept = cloned(module)
+        learned = {name: cloned(part) for name, part in beside.items()}
         mode.lay_out(module)
         took = list[float]()
         with mode.threaded():
@@ -74,6 +76,12 @@ class Trials:
                 took.append(time.perf_counter() - started)
                 started = time.perf_counter()
         load_module(module, kept, self.title)
-        balance.load_state_dict(learned)
+        for name, part in beside.items():
+            part.load_state_dict(learned[name])
         bar.advance(1, mode=str(mode))
         return self.batches.ranks.largest(min(took[1:] or took))
+
+
+def cloned(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
