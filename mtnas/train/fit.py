@@ -120,7 +120,7 @@ class Fitter:
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
         """Gradients, one optimizer step, and a line or a checkpoint when it is time."""
         rate = learning_rate(step, total=self.total, warmup=self._warmup(), peak=self.config.lr)
-        placed = place(step, batch, self.mode, self.device)
+        placed = place(step, batch, self.mode, self.device, step / self.total)
         losses = self.gradients.collect(placed)
         norm = self._clip()
         self._check(step, losses, norm)
