@@ -116,6 +116,8 @@ class FitConfig:
     """always, never, or auto: whichever a short trial shows to be faster."""
     checkpoint_seconds: float = 60.0
     """Longest time between two checkpoints."""
+    wait_seconds: float = 600.0
+    """How long a process of a training by several (torchrun) waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
@@ -129,6 +131,7 @@ class FitConfig:
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
+        self._require(math.isfinite(self.wait_seconds) and self.wait_seconds > 0, "a positive number", "wait_seconds")
         self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
         check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self.where("optimizer"))
         check_name(self.balance, BALANCES, "balance", self.where("balance"))
