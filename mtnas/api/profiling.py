@@ -105,7 +105,9 @@ def profile(
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
     with workplace(out, "profile", inputs) as call:
-        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+        graph = build_elastic_graph(
+            elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
+        )
         if call.done:
             found = DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
             learn(elastic, profile=found)
