@@ -9,7 +9,7 @@ from typing import Any
 
 from mtnas.api.data import Tasks, make_tasks
 from mtnas.api.given import Out, identity, tasks_identity
-from mtnas.api.known import learn
+from mtnas.api.known import Known, learn
 from mtnas.api.profiling import DeviceProfile
 from mtnas.base.errors import JobError
 from mtnas.base.files import write_json
@@ -22,6 +22,7 @@ from mtnas.search.configure import Bounds
 from mtnas.search.front import Front
 from mtnas.search.questions import Reference
 from mtnas.stages.configure import JOURNAL, evaluations_of
+from mtnas.stages.context import RunContext
 from mtnas.stages.control import JOURNAL as REPORT_JOURNAL
 from mtnas.stages.control import RESULT, Inquiry, control_text, inquire, unpruned
 from mtnas.train.references import References
@@ -101,15 +102,28 @@ def control(
     chooser = "configure" if front is None else "front"
     inquiry = Inquiry(tuple(budgets), chooser, count, sweep, config or ConfigureConfig())
     context = known.context(elastic, out, progress)
-    folder = None if out is None else Path(out)
-    told = {**identity(elastic), "tasks": tasks_identity(found), "data": data.info.fingerprint}
-    scores = evaluations_of(context, told, folder and folder / REPORT_JOURNAL, split="report")
-    compared = unpruned(context, scores) if reference is None else _reference(reference, tuple(found))
-    subject = known.subject(context, folder and folder / JOURNAL)
-    record = inquire(subject, scores, compared, inquiry, front, context)
-    if folder is not None:
-        write_json(folder / RESULT, record)
+    if out is None:
+        return Control(_asked(context, known, inquiry, reference, front, None))
+    with context.run.locked():
+        record = _asked(context, known, inquiry, reference, front, Path(out))
+        write_json(Path(out) / RESULT, record)
     return Control(record)
+
+
+def _asked(
+    context: RunContext,
+    known: Known,
+    inquiry: Inquiry,
+    reference: Mapping[str, float] | References | None,
+    front: Front | None,
+    folder: Path | None,
+) -> dict[str, Any]:
+    elastic, tasks = context.trained, context.tasks
+    told = {**identity(elastic), "tasks": tasks_identity(dict(tasks)), "data": context.data_fingerprint}
+    scores = evaluations_of(context, told, folder and folder / REPORT_JOURNAL, split="report")
+    compared = unpruned(context, scores) if reference is None else _reference(reference, tuple(tasks))
+    subject = known.subject(context, folder and folder / JOURNAL)
+    return inquire(subject, scores, compared, inquiry, front, context)
 
 
 def _reference(reference: Mapping[str, float] | References, tasks: Sequence[str]) -> Reference:

@@ -21,6 +21,7 @@ from mtnas.data.config import DataConfig
 from mtnas.elastic.model import ElasticModel
 from mtnas.search.config import ConfigureConfig
 from mtnas.search.configure import Configured
+from mtnas.space.rules import SpaceRules
 from mtnas.stages.context import RunContext
 from mtnas.stages.control import default_budgets
 
@@ -161,6 +162,17 @@ def test_a_strategy_instead_of_greedy(fresh: ElasticModel, data: Dataset) -> Non
     config = ConfigureConfig(strategy="random", trials=4)
     found = mtnas.configure(fresh, TASKS, data, budget={"params": "70%"}, config=config, seed=3)
     assert found.costs["params"].value <= found.limits["params"] and found.evaluations <= 5
+
+
+def test_a_smaller_image_is_one_of_the_steps(data: Dataset) -> None:
+    """With widths held, only the input size is left to keep the budget; every task owns it."""
+    rules = SpaceRules(shared=(1.0,), decoder=(0.25, 1.0), resolution=(0.5, 1.0))
+    elastic = mtnas.make_elastic(TwoDecoders(), example(), rules=rules, prove=False)
+    (size,) = (choice for choice in elastic.space.choices if choice.kind == "resolution")
+    found = mtnas.configure(elastic, TASKS, data, budget={"macs": "40%"})
+    assert found.arch[size.name] == size.options[0] and found.costs["macs"].value <= found.limits["macs"]
+    assert decoder_sizes(elastic, found, "edges") == decoder_sizes(elastic, found, "segmentation") == [1.0]
+    assert elastic.configure(budget={"macs": "100%"}).arch == elastic.space.largest
 
 
 def test_what_cannot_be_kept(ready: Ready, fresh: ElasticModel, data: Dataset) -> None:
