@@ -34,11 +34,13 @@ class ModelConfig:
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     expansion: int = 0
-    """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
+    """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit); 0 = the encoder's own."""
     operator: str = ""
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
+    attention: str = ""
+    """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -77,7 +79,12 @@ class ModelConfig:
     @property
     def encoder_options(self) -> dict[str, int | str]:
         """Settings that only some encoders read."""
-        return {"expansion": self.expansion, "operator": self.operator, "squeeze": self.squeeze}
+        return {
+            "expansion": self.expansion,
+            "operator": self.operator,
+            "squeeze": self.squeeze,
+            "attention": self.attention,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +160,10 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    start: str = ""
+    """Checkpoint of a trained network of this shape, which becomes the full network at the start; empty = none."""
+    start_partial: bool = False
+    """Whether tensors may be missing in it, such as the heads beside a trained encoder."""
     branches: str = INDEPENDENT
     """independent: the encoder and each decoder have a size of their own; together: one size for all."""
     decoders_per_encoder: int = 1
@@ -168,6 +179,8 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start_partial and not self.start:
+            raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
         check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
         self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
