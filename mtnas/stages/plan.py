@@ -52,6 +52,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         "infeasible_because": verdict,
         "choices": choices,
         "log10_size": record["log10_size"],
+        "input_sizes": {row["size"]: row["refused"] for row in record["input_sizes"]},
         "frozen": {g["name"]: g["frozen"] for g in record["groups"] if g["frozen"]},
         "largest": record["largest"],
         "smallest": record["smallest"],
@@ -109,5 +110,6 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines += [f"  {name:<10} {text}{times.get(name, '')}" for name, text in plan["stages"].items()]
     lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
+    lines += [f"  input    {size}: {reason or 'an option'}" for size, reason in plan["input_sizes"].items()][:-1]
     lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")
     return "\n".join(lines)
