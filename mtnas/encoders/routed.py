@@ -1,9 +1,10 @@
 """MLPs of experts that a task chooses: task-level routing, whatever the token.
 
-Sources: Fan et al., "M3ViT: Mixture-of-Experts Vision Transformer for Efficient Multi-task Learning", section 3 (experts
-in every second block, the work of one dense MLP); Kudugunta et al., "Beyond Distillation: Task-level Mixture-of-Experts",
-section 3 (a task's experts are fixed, so that they can be cut out). Gate as in Riquelme et al., "Scaling Vision with
-Sparse Mixture of Experts", section 2: softmax over all experts first, then the largest k, noise in training only.
+Sources: Liang, Fan et al., "M3ViT: Mixture-of-Experts Vision Transformer for Efficient Multi-task Learning with
+Model-Accelerator Co-design" (experts in every second block, the work of one dense MLP); Gupta et al., "Sparsely
+Activated Mixture-of-Experts are Robust Multi-Task Learners" (gates that know the task). A choice by task alone
+keeps a task's experts fixed, so that they can be cut out. The gate is a softmax over all experts of which the largest k
+are used as they are, with noise in training only (Riquelme et al., "Scaling Vision with Sparse Mixture of Experts").
 Shape letters: B = batch, N = tokens, C = channels, E = experts, K = experts of a task.
 """
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtnas.base.errors import JobError
 from mtnas.encoders.routed import RoutedMlp
-from mtnas.encoders.vit import ViT
+from mtnas.encoders.vit import Mlp, ViT
 
 
 class TaskRoutedViT(ViT):
@@ -41,8 +41,10 @@ class TaskRoutedViT(ViT):
         for stage in self.stages:
             assert isinstance(stage, nn.Sequential)
             for place in range(1, len(stage), 2):
+                dense = stage[place]
                 if number % 2:
-                    channels, hidden = stage[place].reduce.out_features, stage[place].expand.out_features
+                    assert isinstance(dense, Mlp)
+                    channels, hidden = dense.reduce.out_features, dense.expand.out_features
                     stage[place] = RoutedMlp(self.tasks, channels, hidden // chosen, experts, chosen)
                 number += 1
 

@@ -11,7 +11,7 @@ class MultiTaskNet(nn.Module):
     """A plain multi-task network; outputs come in the order of `heads`.
 
     Args:
-        encoder: image to feature maps, fine to coarse.
+        encoder: image to feature maps, fine to coarse; or to {task: its maps}, where it routes by task.
         heads: by task name.
     """
 
@@ -23,4 +23,5 @@ class MultiTaskNet(nn.Module):
     def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         rows, columns = image_BCHW.shape[-2:]
         maps = self.encoder(image_BCHW)
-        return {task: head(maps, (rows, columns)) for task, head in self.heads.items()}
+        of_task = maps if isinstance(maps, Mapping) else dict.fromkeys(self.heads, maps)
+        return {task: head(of_task[task], (rows, columns)) for task, head in self.heads.items() if task in of_task}
