@@ -109,14 +109,14 @@ def check_openvino(subject: Subject) -> None:
 
 
 def check_int8(subject: Subject) -> None:
-    """Quantized, every convolution of more than a vector runs as int8, and outputs stay near."""
+    """Quantized, every layer runs as int8, and outputs stay near."""
     model, pictures = subject.graph.cut(Selection.of({})), zoo.image(8, SIDE, seed=5).numpy()
     quantized = quantize_onnx(model, [pictures[i : i + 1] for i in range(8)])
     report = int8_report(quantized)
     report.require_int8()
     for task, output in run_model(model, pictures[:1]).items():
         error = run_model(quantized, pictures[:1])[task] - output
-        assert np.sqrt(np.mean(error**2)) <= 0.25 * output.std(), task
+        assert np.sqrt(np.mean(error**2)) <= 0.2 * np.sqrt(np.mean(output**2)), task
 
 
 def check_learns(subject: Subject) -> None:

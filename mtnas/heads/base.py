@@ -20,9 +20,10 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
-def conv_bn_relu(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
+def conv_bn_relu(channels_in: int, channels_out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """A convolution without bias, the batch-norm that folds into it, and ReLU."""
-    convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU())
 
 

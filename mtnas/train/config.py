@@ -10,7 +10,7 @@ from typing import Any
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
 from mtnas.encoders.settings import chosen_options, sized
-from mtnas.heads.table import DENSE_HEADS, HEADS
+from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS
 from mtnas.train.balance.table import BALANCES
 from mtnas.train.features.table import FEATURE_FORMS, NONE
 
@@ -34,11 +34,11 @@ class ModelConfig:
     expansion: int = 0
     """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
     operator: str = ""
-    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
+    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw, ffn, or choice; empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
     dense_head: str = "fpn"
-    """Head of the tasks with one answer per pixel."""
+    """Decoder of the tasks with one answer per pixel: one for each, or one for all (affinity, task_expert)."""
     image_head: str = "pooled"
     """Head of the tasks with one answer per image."""
     head_width: int = 48
@@ -55,7 +55,8 @@ class ModelConfig:
         object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
         object.__setattr__(self, "blocks", blocks)
         chosen_options(self.encoder, self.encoder_options)
-        check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
+        dense_heads = {**{name: HEADS[name] for name in sorted(DENSE_HEADS)}, **JOINT_HEADS}
+        check_name(self.dense_head, dense_heads, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
         for name in ("width", "head_width"):
