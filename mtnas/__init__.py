@@ -5,6 +5,7 @@
     profile = mtnas.profile(elastic, device="local-ort")
     front = mtnas.search(elastic, tasks, data, profile, budget={"latency_ms": "50%"}, floors={"depth": "-3%"})
     small = elastic.extract(front.pick(preference={"segmentation": 2}))
+    other = elastic.configure(budget={"latency_ms": "30%"}, preference={"depth": 3})    # another trade-off, no training
     pruned, result = mtnas.prune(small, example_inputs, score=score_fn, budget={"latency_ms": "80%"}, profile=profile)
 
 `train`, `measure`, `search`, `prune`, `quantize`, `export` and `verify` are functions and packages of the same name at
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.certifying import certify
+    from mtnas.api.configuring import configure
     from mtnas.api.data import make_tasks, open_data
     from mtnas.api.elastic import make_elastic
     from mtnas.api.exporting import export
     from mtnas.api.profiling import DeviceProfile, load_profile, profile
     from mtnas.api.pruning import prune
     from mtnas.api.quantizing import quantize
+    from mtnas.api.references import references
     from mtnas.api.searching import search
     from mtnas.api.side_by_side import measure
     from mtnas.api.training import finetune, train
@@ -48,6 +51,7 @@ _VERBS = {
 }
 _NAMES = {
     "certify": "mtnas.api.certifying:certify",
+    "configure": "mtnas.api.configuring:configure",
     "costs": "mtnas.api.where:costs",
     "width_steps": "mtnas.api.where:width_steps",
     "make_elastic": "mtnas.api.elastic:make_elastic",
@@ -57,6 +61,7 @@ _NAMES = {
     "DeviceProfile": "mtnas.api.profiling:DeviceProfile",
     "open_data": "mtnas.api.data:open_data",
     "make_tasks": "mtnas.api.data:make_tasks",
+    "references": "mtnas.api.references:references",
     "OneOf": "mtnas.forks.one_of:OneOf",
     "SumOf": "mtnas.forks.sum_of:SumOf",
 }
@@ -67,6 +72,7 @@ __all__ = [
     "SumOf",
     "__version__",
     "certify",
+    "configure",
     "costs",
     "export",
     "finetune",
@@ -78,6 +84,7 @@ __all__ = [
     "profile",
     "prune",
     "quantize",
+    "references",
     "search",
     "train",
     "verify",

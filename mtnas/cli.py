@@ -84,10 +84,18 @@ def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: l
     from mtnas.job.read import read_job
     from mtnas.stages.context import RunContext
     from mtnas.stages.outcome import outcome, outcome_text
+    from mtnas.stages.together import check_stage, processes, run_together
 
+    count = processes(os.environ)
+    check_stage(stage, count)
+    leads = os.environ.get("RANK", "0") == "0"
     job = read_job(job_file, overrides or ())
-    context = RunContext(job, out or Path(job.out or Path("runs") / job.name), ConsoleProgress())
-    run_flow(context, until=stage)
+    folder = out or Path(job.out or Path("runs") / job.name)
+    context = RunContext(job, folder, ConsoleProgress() if leads else None)
+    if count == 1:
+        run_flow(context, until=stage)
+    elif not run_together(context, lambda: run_flow(context, until=stage)):
+        return
     result = outcome(context.run, stage)
     _emit(as_json, result, outcome_text(result))
     if result.get("met") is False:
@@ -180,6 +188,33 @@ def pick(
     request = PickRequest.parse(latency_ms, prefer or (), floor or ())
     result = pick_from_run(run, request, export)
     _emit(as_json, result, pick_text(result))
+
+
+@app.command()
+def configure(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="Limit, such as latency_ms=50% or macs=2e7.")] = None,
+    prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
+    floor: Annotated[list[str] | None, typer.Option(help="Floor, such as depth=0.6 or depth=-3%.")] = None,
+    strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
+    export: Annotated[Path | None, typer.Option(help="Write the network as ONNX to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the network for a budget and a preference from a finished run, without training.
+
+    Preferred tasks get larger decoders; the shared encoder is searched in what is left of the budget.
+    """
+    from mtnas.search.config import ConfigureConfig
+    from mtnas.search.configure import Wish
+    from mtnas.stages.configure import configure_run, configured_text
+    from mtnas.stages.pick import PickRequest
+
+    request = PickRequest.parse(latency_ms, prefer or (), floor or (), budget or ())
+    wish = Wish(request.budget, request.preference, request.floors)
+    config = ConfigureConfig(strategy=strategy)
+    result = configure_run(run, wish, config, export=export, progress=ConsoleProgress())
+    _emit(as_json, result, configured_text(result))
 
 
 @app.command()
