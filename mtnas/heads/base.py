@@ -12,8 +12,11 @@ class Head(nn.Module):
     """Base class: one task's decoder.
 
     Subclasses are constructed with `(level_channels, channels, width, convs)`: channels of the encoder's levels, fine
-    to coarse; channels of the output; hidden channels; hidden convolutions.
+    to coarse; channels of the output; hidden channels; hidden convolutions. `reads` are places among the levels, from
+    the end where negative; empty = all.
     """
+
+    reads: tuple[int, ...] = ()
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Raw output from the encoder's maps, fine to coarse; `size` is the image's (H, W)."""

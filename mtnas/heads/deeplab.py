@@ -44,6 +44,8 @@ class DeepLab(Head):
         convs: 3x3 convolutions at the finest level, at least one.
     """
 
+    reads = (0, -1)
+
     def __init__(self, level_channels: Sequence[int], channels: int, width: int = 64, convs: int = 2) -> None:
         super().__init__()
         skipped = max(8, width // 2)

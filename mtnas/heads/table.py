@@ -16,3 +16,7 @@ JOINT_HEADS: dict[str, str] = {
     "affinity": "mtnas.heads.affinity:Affinity",
     "task_expert": "mtnas.heads.task_expert:TaskExpert",
 }
+
+#: What a task's vectors may do to the encoder's maps before its head reads them.
+NONE, ADD, MULTIPLY = "none", "add", "multiply"
+TASK_VECTORS: tuple[str, ...] = (NONE, ADD, MULTIPLY)

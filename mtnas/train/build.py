@@ -17,6 +17,8 @@ from mtnas.encoders.make import make_encoder
 from mtnas.heads.make import make_head, make_joint_head
 from mtnas.heads.model import MultiTaskNet
 from mtnas.heads.table import JOINT_HEADS
+from mtnas.heads.table import NONE as NO_VECTORS
+from mtnas.heads.vectors import WithTaskVectors
 from mtnas.tasks.table import TASKS
 from mtnas.train.config import ModelConfig
 
@@ -64,9 +66,11 @@ def with_decoders(encoder: Encoder, config: ModelConfig, targets: Mapping[str, t
         if task in dense and together:
             continue
         name = config.dense_head if task in dense else config.image_head
-        heads[task] = make_head(
+        head = make_head(
             name, level_channels=levels, channels=channels, width=config.head_width, convs=config.head_convs
         )
+        vectors = config.task_vectors
+        heads[task] = head if vectors == NO_VECTORS else WithTaskVectors(head, levels, vectors)
     return MultiTaskNet(encoder, heads, joint, tuple(targets))
 
 

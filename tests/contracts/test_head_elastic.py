@@ -5,10 +5,11 @@ from __future__ import annotations
 import elastic_exam as exam
 import pytest
 
-from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS
+from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS, NONE, TASK_VECTORS
 
 CASES = {name: exam.tiny(dense_head=name) for name in sorted(DENSE_HEADS | set(JOINT_HEADS))}
 CASES |= {name: exam.tiny(image_head=name) for name in sorted(set(HEADS) - DENSE_HEADS)}
+CASES |= {f"vectors, {operation}": exam.tiny(task_vectors=operation) for operation in TASK_VECTORS if operation != NONE}
 
 
 @pytest.fixture(scope="module", params=CASES)
