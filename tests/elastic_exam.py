@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from mtnas.base.seeds import generator
 from mtnas.base.tables import lookup
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
+from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.subset import keep_outputs
@@ -94,8 +96,10 @@ def check_cuts(subject: Subject, count: int = 4) -> None:
         for task, output in expected.items():
             assert relative_error(viewed[task].numpy(), output.numpy()) <= TOLERANCE, (task, selection)
             assert relative_error(found[task], output.numpy()) <= TOLERANCE, (task, selection)
-        counts = subject.graph.counts(selection)
+        counts, file = subject.graph.counts(selection), count_model(cut)
         assert counts.params == sum(parameter.numel() for parameter in small.parameters())
+        assert counts.macs == file.macs and math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
+        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
 
 
 def check_openvino(subject: Subject) -> None:
