@@ -35,6 +35,7 @@ from mtnas.train.result import TrainResult
 from mtnas.train.reuse import Relay, shared_modules
 from mtnas.train.sampling import opened, step_archs
 from mtnas.train.start import start_from, start_hash
+from mtnas.train.watch import Watch
 
 
 def train(
@@ -46,6 +47,7 @@ def train(
     *,
     seed: int,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train the elastic network's one set of weights, in place.
 
@@ -60,14 +62,15 @@ def train(
         config: the settings.
         out: the folder for everything that is written.
         seed: of order, augmentation, and sub-networks.
-        progress: shows a bar with each task's loss.
+        progress: shows a bar with each task's loss, and the scores that are watched.
+        watch: looks at scores while training goes on.
     """
     progress = progress or Silent()
     if config.start:
         progress.note(f"train: {start_from(elastic, config)}")
     objective = Sandwich(elastic, tasks, config, seed)
     try:
-        return fit(FitJob(objective, split, config, out, seed, progress, "train"))
+        return fit(FitJob(objective, split, config, out, seed, progress, "train", watch))
     finally:
         elastic.weights_changed()
 
