@@ -80,17 +80,14 @@ def train(
     }
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
-        context = given_context(job, call.run, elastic, data, found, progress)
+        shown = given_context(job, call.run, elastic, data, found, progress).progress
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
-            settle(job, elastic, data)
-            learn(elastic, tasks=found, data=data)
-            return _past(call.folder)
-        watch = _watch(elastic, found, data, config)
-        result = loop.train(
-            elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress, watch=watch
-        )
-        call.finish(result.weights_hash)
+            result = _past(call.folder)
+        else:
+            watch, split = _watch(elastic, found, data, config), data.split("train")
+            result = loop.train(elastic, found, split, config, call.folder, seed=seed, progress=shown, watch=watch)
+            call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result
