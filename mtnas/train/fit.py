@@ -58,6 +58,7 @@ class FitJob:
     seed: int
     progress: Progress
     title: str = "train"
+    cost: Mapping[str, float] = field(default_factory=dict)
     watch: Watch | None = None
 
 
@@ -246,6 +247,7 @@ class Fitter:
             weights=WEIGHTS,
             weights_hash=digest,
             ema=self.config.ema,
+            cost=dict(self.job.cost),
         )
         if self.ranks.leads:
             write_json(self.job.out / RESULT, result.to_json())
