@@ -104,7 +104,9 @@ def profile(
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
     with workplace(out, "profile", inputs) as call:
-        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+        graph = build_elastic_graph(
+            elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, forks=elastic.open_forks
+        )
         if call.done:
             return DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
         context = given_context(Job(device=config, seed=seed), call.run, elastic, progress=progress)

@@ -148,6 +148,10 @@ def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             where="profile",
             cure=_PROFILE_AGAIN,
         )
+    forks = elastic.open_forks, tuple(item.fork for item in profile.graph.forks)
+    if forks[0] != forks[1]:
+        told = [", ".join(f"{fork.name} ({', '.join(fork.options)})" for fork in found) or "none" for found in forks]
+        raise JobError(f"a profile with these forks: {told[0]}", received=told[1], where="profile", cure=_PROFILE_AGAIN)
     depths = tuple(elastic.skippable), tuple(profile.graph.bypasses)
     if depths[0] != depths[1]:
         raise JobError(

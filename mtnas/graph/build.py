@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from mtnas.base.errors import ModelError
+from mtnas.base.forks import Fork
 from mtnas.base.groups import ChannelGroup
 from mtnas.base.optional import require
 from mtnas.graph.elastic_graph import ElasticGraph, StateNames
 from mtnas.graph.labels import BATCH
 from mtnas.graph.marks import mark, take_marks
 from mtnas.graph.network import IMAGE
-from mtnas.graph.prove import prove, prove_blocks
+from mtnas.graph.prove import prove, prove_blocks, prove_forks
 from mtnas.graph.sanitise import inline_constants
 
 if TYPE_CHECKING:
@@ -38,19 +39,21 @@ def build_elastic_graph(
     groups: Sequence[ChannelGroup],
     *,
     blocks: Sequence[str] = (),
+    forks: Sequence[Fork] = (),
     opset: int = 20,
 ) -> ElasticGraph:
-    """Export the largest network, follow its channel groups and find its blocks.
+    """Export the largest network with all options of its forks, follow its channel groups and find its blocks.
 
     Args:
         model: `image (B,C,H,W) -> dict[task, Tensor]`; it is copied, not changed.
         example_BCHW: one image or more, of the size the network will run at.
         groups: from `make_elastic`.
         blocks: names of the blocks that may be left out, from `make_elastic`.
+        forks: the forks that may be chosen from, from `make_elastic`.
         opset: 20 or 21.
 
     Raises:
-        ModelError: the model cannot be exported, or its groups and blocks cannot be followed through the graph.
+        ModelError: the model cannot be exported, or its groups, blocks and forks cannot be followed through the graph.
     """
     import torch
 
@@ -60,12 +63,13 @@ def build_elastic_graph(
         expected = plain(image)
     check_outputs(expected)
     marked = copy.deepcopy(plain)
-    mark(marked, blocks)
+    mark(marked, blocks, forks)
     proto = export(marked, image, tuple(expected), opset)
-    bypasses = take_marks(proto, blocks)
-    graph = ElasticGraph(proto, groups, state_names(plain, proto), bypasses)
+    bypasses, found = take_marks(proto, blocks, forks)
+    graph = ElasticGraph(proto, groups, state_names(plain, proto), bypasses, forks=found)
     prove(graph, image.numpy(), {name: tensor.numpy() for name, tensor in expected.items()})
     prove_blocks(graph, plain, image)
+    prove_forks(graph, plain, image)
     return graph
 
 

@@ -1,4 +1,4 @@
-"""The elastic graph: one ONNX file, its groups and blocks; any selection's network, cost and features come from it."""
+"""The elastic graph: one ONNX file, its groups, blocks, forks; any selection's network, cost, features come from it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import onnx
 from mtnas.base.errors import CheckpointError
 from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
 from mtnas.base.groups import ChannelGroup, Selection
-from mtnas.graph.bypass import Bypass, Bypasses, without_blocks
+from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.forks import GraphFork, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
-_DEPTHS_KEPT = 128
+_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class ElasticGraph:
     """One graph, many networks. Make it with `build_elastic_graph` or `ElasticGraph.load`.
 
     Args:
-        model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes.
+        model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes; options of forks that
+            are not part of it lie beside it, and nobody reads them.
         groups: the channel groups; members that the graph does not hold (such as counters) are ignored.
         names: how the torch model names its numbers.
         bypasses: the blocks that may be left out, by name.
         weights: initializers that are not in the model itself.
+        forks: the forks that may be chosen from.
     """
 
     def __init__(
@@ -60,22 +63,25 @@ class ElasticGraph:
         names: StateNames,
         bypasses: Bypasses | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
+        forks: Sequence[GraphFork] = (),
     ) -> None:
         self.groups = tuple(groups)
         self.names = names
         self.bypasses: Bypasses = dict(bypasses or {})
+        self.forks = tuple(forks)
         self.outputs = tuple(output.name for output in model.graph.output)
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
         self._weights = {**held, **(weights or {})}
-        self._shallower: OrderedDict[tuple[str, ...], ElasticGraph] = OrderedDict()
+        self._smaller: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], ElasticGraph] = OrderedDict()
         self._sized: dict[tuple[int, int], ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
     def plan(self) -> Plan:
-        return self._plan
+        """That of the largest network."""
+        return self.without(())._plan
 
     @staticmethod
     def load(folder: Path) -> ElasticGraph:
@@ -92,7 +98,8 @@ class ElasticGraph:
         groups = [ChannelGroup.from_json(group) for group in data["groups"]]
         names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
         bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
-        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses)
+        forks = [GraphFork.from_json(fork) for fork in data.get("forks", ())]
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, forks=forks)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -108,6 +115,7 @@ class ElasticGraph:
             "aliases": dict(self.names.aliases),
             "groups": [group.to_json() for group in self.groups],
             "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
+            **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
         }
         write_json(folder / PLAN_FILE, record)
 
@@ -119,18 +127,27 @@ class ElasticGraph:
         set_batch(model, "batch")
         return model
 
-    def without(self, skipped: tuple[str, ...]) -> ElasticGraph:
-        """The elastic graph of the network without these blocks; the last ones asked for are kept."""
-        if not skipped:
+    def without(self, skipped: tuple[str, ...], chosen: Mapping[str, str] | None = None) -> ElasticGraph:
+        """The elastic graph of the network without these blocks, and with these options of forks alone.
+
+        The last ones asked for are kept.
+
+        Args:
+            skipped: the blocks that return their input.
+            chosen: fork -> option; the default where nothing is said.
+        """
+        taken = ways(self.forks, chosen or {})
+        if not skipped and not taken:
             return self
-        found = self._shallower.get(skipped)
+        key = skipped, tuple(taken.values())
+        found = self._smaller.get(key)
         if found is None:
-            skeleton, read = without_blocks(self._skeleton, self.bypasses, skipped)
+            skeleton, read = reduced(self._skeleton, self.bypasses, skipped, taken)
             weights = {name: array for name, array in self._weights.items() if name in read}
-            found = self._shallower[skipped] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
-            if len(self._shallower) > _DEPTHS_KEPT:
-                self._shallower.popitem(last=False)
-        self._shallower.move_to_end(skipped)
+            found = self._smaller[key] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
+            if len(self._smaller) > _KEPT:
+                self._smaller.popitem(last=False)
+        self._smaller.move_to_end(key)
         return found
 
     def cut(
@@ -150,7 +167,7 @@ class ElasticGraph:
         `mtnas.statistics` is `selection` or `full`.
 
         Args:
-            selection: the kept units and skipped blocks.
+            selection: the kept units, skipped blocks and chosen options.
             state: weights that replace the file's own; full-size or already sliced.
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
@@ -161,14 +178,14 @@ class ElasticGraph:
             return self.at_input_size(input_size).cut(
                 selection, state=state, statistics=statistics, fold_bn=fold_bn, dynamic_batch=dynamic_batch
             )
-        plan = self._at(selection).plan
+        plan = self.at(selection)._plan
         sources = Sources(state, statistics, self._known, self.names.aliases)
         return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
 
-    def _at(self, selection: Selection) -> ElasticGraph:
-        """The graph at a selection's depth; raises `SpaceError` when the selection does not fit."""
-        selection.check(self.groups, tuple(self.bypasses))
-        return self.without(selection.skipped)
+    def at(self, selection: Selection) -> ElasticGraph:
+        """The graph of a selection's blocks and options alone; raises `SpaceError` when the selection does not fit."""
+        selection.check(self.groups, tuple(self.bypasses), forks=[item.fork for item in self.forks])
+        return self.without(selection.skipped, dict(selection.chosen))
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
         """The same network and groups for images of another height and width, worked out once per size.
@@ -181,7 +198,7 @@ class ElasticGraph:
             return self
         if (height, width) not in self._sized:
             model = at_input_size(self.full_model(), (height, width))
-            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses)
+            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses, forks=self.forks)
         return self._sized[height, width]
 
     @cached_property
@@ -190,22 +207,27 @@ class ElasticGraph:
 
     def counts(self, selection: Selection) -> Counts:
         """Exact costs of one selection's network; nothing is built."""
-        return self._at(selection)._counter.counts(selection)
+        return self.at(selection)._counter.counts(selection)
 
     def features(self, selection: Selection) -> np.ndarray:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
-        graph = self._at(selection)
+        graph = self.at(selection)
         values = graph._features.values(selection)
-        if not self.bypasses:
+        if not self.bypasses and not self.forks:
             return values
         found = dict(zip(graph._features.names, values, strict=True))
         return np.array([found.get(name, 0.0) for name in self.feature_names])
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew."""
+        """Those of the whole network; then what appears only in smaller ones, since neighbours fuse anew.
+
+        Every block and every option of a fork is tried alone, and all together.
+        """
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
-        return tuple(dict.fromkeys(name for skipped in depths for name in self.without(skipped)._features.names))
+        graphs = [self.without(skipped) for skipped in depths]
+        graphs += [self.without((), chosen) for chosen in varied(self.forks)]
+        return tuple(dict.fromkeys(name for graph in graphs for name in graph._features.names))
 
     @cached_property
     def _counter(self) -> Counter:

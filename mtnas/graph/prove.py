@@ -1,11 +1,11 @@
-"""Proof of a new elastic graph: the largest network computes what torch computes, and so does it without each block;
-a few random cuts run.
+"""Proof of a new elastic graph: the largest network computes what torch computes, and so does it without each block
+and with each option of a fork; a few random cuts run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from mtnas.base.errors import ModelError
 from mtnas.base.groups import Selection
 from mtnas.base.optional import require
 from mtnas.base.seeds import generator
+from mtnas.graph.forks import varied
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,13 +42,18 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection:
-    """Every elastic group keeps a random number of random units; blocks are left out half of the time."""
+    """Every elastic group keeps a random number of random units; blocks are left out half of the time.
+
+    Every fork takes any of its options.
+    """
     kept = {}
     for group in graph.groups:
         if group.elastic:
             width = int(rng.integers(1, group.size + 1))
             kept[group.name] = rng.choice(group.size, width, replace=False).tolist()
-    return Selection.of(kept, [name for name in graph.bypasses if rng.random() < 0.5])
+    skipped = [name for name in graph.bypasses if rng.random() < 0.5]
+    chosen = {item.fork.name: str(rng.choice(list(item.fork.options))) for item in graph.forks}
+    return Selection.of(kept, skipped, chosen=chosen)
 
 
 def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np.ndarray]) -> None:
@@ -79,26 +85,55 @@ def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> N
         model: the network it was made from.
         image_BCHW: gives the shape of the images, which are random.
     """
-    import torch
-
-    image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
     for name in graph.bypasses:
-        block = model.get_submodule(name)
-        block.__dict__["forward"] = lambda x: x
-        try:
-            with torch.no_grad():
-                expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
-        finally:
-            del block.__dict__["forward"]
-        found = run_model(graph.cut(Selection.of({}, [name]), fold_bn=False), image_BCHW.numpy())
-        errors = {
-            task: relative_error(found[task], array) if found[task].shape == array.shape else np.inf
-            for task, array in expected.items()
-        }
-        if not max(errors.values()) <= TOLERANCE:
+        found = _differs(graph, model, image_BCHW, Selection.of({}, [name]), {name: lambda x: x})
+        if found:
             raise ModelError(
                 f"the graph without block {name!r} as in torch",
-                received=f"relative error {max(errors.values()):.1e}",
+                received=found,
                 where="elastic graph",
                 cure="name the blocks that may be left out with blocks=, without this one",
             )
+
+
+def prove_forks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> None:
+    """Raise `ModelError` unless the graph with each option computes what torch computes with it; see `prove_blocks`."""
+    for chosen in varied(graph.forks):
+        forks: dict[str, Any] = {name: model.get_submodule(name) for name in chosen}
+        forwards = {name: forks[name].way(option) for name, option in chosen.items()}
+        found = _differs(graph, model, image_BCHW, Selection.of({}, chosen=chosen), forwards)
+        if found:
+            raise ModelError(
+                f"the graph with {', '.join(f'{option} in {name}' for name, option in chosen.items())} as in torch",
+                received=found,
+                where="elastic graph",
+                cure="keep the forward of every option pure: the exporter sees them all in one pass",
+            )
+
+
+def _differs(
+    graph: ElasticGraph,
+    model: nn.Module,
+    image_BCHW: Tensor,
+    selection: Selection,
+    forwards: Mapping[str, Callable[..., Tensor]],
+) -> str:
+    """How far a cut is from the model whose modules have other forwards; empty when it is not."""
+    import torch
+
+    image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
+    stores = {name: model.get_submodule(name).__dict__ for name in forwards}
+    try:
+        for name, forward in forwards.items():
+            stores[name]["forward"] = forward
+        with torch.no_grad():
+            expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
+    finally:
+        for store in stores.values():
+            store.pop("forward", None)
+    found = run_model(graph.cut(selection, fold_bn=False), image_BCHW.numpy())
+    errors = {
+        task: relative_error(found[task], array) if found[task].shape == array.shape else np.inf
+        for task, array in expected.items()
+    }
+    return "" if max(errors.values()) <= TOLERANCE else f"relative error {max(errors.values()):.1e}"

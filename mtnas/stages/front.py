@@ -59,13 +59,15 @@ def _measured(evaluator: Evaluator, trials: Sequence[Trial], journal: Journal) -
 
 
 def row_of(evaluator: Evaluator, trial: Trial) -> dict[str, Any]:
-    """One network for the report: arch, widths, skipped blocks, scores, costs, and what had been predicted."""
+    """One network for the report: arch, widths, blocks, options, scores, costs, and what had been predicted."""
     selection = evaluator.elastic.selection(trial.arch)
+    chosen = evaluator.elastic.options(selection)
     return {
         "id": trial.arch.id,
         "arch": trial.arch.to_json(),
         "widths": selection.widths(evaluator.elastic.groups),
         "skipped": list(selection.skipped),
+        **({"chosen": chosen} if chosen else {}),
         "scores": {task: dict(metrics) for task, metrics in trial.outcome.scores.items()},
         "costs": {name: cost.to_json() for name, cost in trial.outcome.costs.items()},
         "predicted_latency_ms": evaluator.predict(selection).to_json(),

@@ -19,7 +19,9 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+    graph = build_elastic_graph(
+        elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, forks=elastic.open_forks
+    )
     graph.save(folder / "graph")
     context.graph = graph
     smallest = elastic.selection(elastic.space.smallest)
@@ -27,6 +29,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "schema": "space-stage/1",
         "groups": group_rows(context),
         "blocks": [asdict(block) for block in elastic.blocks],
+        **({"forks": [fork.to_json() for fork in elastic.forks]} if elastic.forks else {}),
         "width_step": {"step": context.width_step, "asked": context.job.space.round_to},
         "log10_size": elastic.space.log10_size,
         "space": elastic.space.to_json(),
