@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.profiling import DeviceProfile, load_profile, profile
     from mtnas.api.pruning import prune
     from mtnas.api.quantizing import quantize
+    from mtnas.api.references import references
     from mtnas.api.searching import search
     from mtnas.api.side_by_side import measure
     from mtnas.api.training import finetune, train
@@ -57,6 +58,7 @@ _NAMES = {
     "DeviceProfile": "mtnas.api.profiling:DeviceProfile",
     "open_data": "mtnas.api.data:open_data",
     "make_tasks": "mtnas.api.data:make_tasks",
+    "references": "mtnas.api.references:references",
     "OneOf": "mtnas.forks.one_of:OneOf",
     "SumOf": "mtnas.forks.sum_of:SumOf",
 }
@@ -78,6 +80,7 @@ __all__ = [
     "profile",
     "prune",
     "quantize",
+    "references",
     "search",
     "train",
     "verify",

@@ -1,6 +1,7 @@
 """The table of contents: the stages of a run in time order.
 
-    job.yaml -> space -> train -> profile -> search -> prune -> quantize -> export -> verify -> certify -> report
+    job.yaml -> space -> train -> profile -> search -> prune -> quantize -> export -> verify -> certify
+        -> references -> report
 
 Each stage is `run(context, folder) -> result`: it reads results of earlier stages from disk, writes its own folder, and
 is skipped when everything it depends on hashes the same.
@@ -34,6 +35,7 @@ STAGES: dict[str, str] = {
     "export": "mtnas.stages.export:run",
     "verify": "mtnas.stages.verify:run",
     "certify": "mtnas.stages.certify:run",
+    "references": "mtnas.stages.references:run",
     "report": "mtnas.stages.report:run",
 }
 
@@ -95,7 +97,7 @@ def _conclude(context: RunContext, until: str) -> None:
     """Leave DONE, or FAILED.json when the delivered file does not keep the budget; then the file is judged again by
     the next command, since a certificate is also a matter of how quiet the machine was."""
     run = context.run
-    if until not in {"certify", "report"}:
+    if until not in {"certify", "references", "report"}:
         return
     certificate = run.result("certify", "certificate.json")
     if not certificate["met"]:

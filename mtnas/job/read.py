@@ -22,7 +22,7 @@ from mtnas.job.text import Dumper, parse_text, read_text
 
 DEFAULT = Path(__file__).with_name("default.yaml")
 TEMPLATE = Path(__file__).with_name("template.yaml")
-PATHS = (("data", "root"), ("out",))
+PATHS = (("data", "root"), ("out",), ("references", "cache"))
 NAMES_OR_PATHS = (("space", "rules"), ("device", "device"))
 
 

@@ -15,7 +15,7 @@ from mtnas.export.config import ExportConfig
 from mtnas.measure.config import MeasureConfig
 from mtnas.prune.config import PruneConfig
 from mtnas.quantize.config import QuantizeConfig
-from mtnas.score.config import ScoreConfig
+from mtnas.score.config import ReferencesConfig, ScoreConfig
 from mtnas.search.config import SearchConfig
 from mtnas.space.config import SpaceConfig
 from mtnas.train.config import FinetuneConfig, ModelConfig, TrainConfig
@@ -100,6 +100,8 @@ class Job:
     """Int8 quantization for the device."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """The files that are delivered."""
+    references: ReferencesConfig = field(default_factory=ReferencesConfig)
+    """What the report's delta columns compare with."""
 
     @property
     def measure(self) -> MeasureConfig:

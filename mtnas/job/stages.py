@@ -19,7 +19,8 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "export": ("quantize",),
     "verify": ("export",),
     "certify": ("verify",),
-    "report": ("certify",),
+    "references": ("verify",),
+    "report": ("certify", "references"),
 }
 PARTS: dict[str, tuple[str, ...]] = {
     "space": ("seed", "model", "space"),
@@ -31,13 +32,15 @@ PARTS: dict[str, tuple[str, ...]] = {
     "export": ("export",),
     "verify": (),
     "certify": (),
+    "references": ("references",),
     "report": ("name",),
 }
-#: settings that change how long a stage takes to notice an interruption, never its result
+#: settings that never change a result: how soon an interruption is noticed, where files lie
 INERT: dict[str, tuple[str, ...]] = {
     "train": ("checkpoint_seconds",),
     "finetune": ("checkpoint_seconds",),
     "device": ("lock_wait_s",),
+    "references": ("cache",),
 }
 
 
@@ -58,7 +61,7 @@ def stage_inputs(job: Job, stage: str) -> dict[str, Any]:
     }
     if stage not in {"space", "profile"}:
         # only `verify` reads the report split; what the data are is told by their fingerprint, not by where they lie
-        unread = {"root"} if stage in {"verify", "certify", "report"} else {"root", "report"}
+        unread = {"root"} if stage in {"verify", "certify", "references", "report"} else {"root", "report"}
         inputs["data"] = {key: value for key, value in whole["data"].items() if key not in unread}
     return inputs
 

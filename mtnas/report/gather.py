@@ -33,6 +33,7 @@ FILES: dict[str, str] = {
     "verify": "8-verify/verify.json",
     "parts_delivered": "8-verify/parts.json",
     "certificate": "8-verify/certificate.json",
+    "references": "references/references.json",
 }
 JOURNALS: dict[str, str] = {
     "events": "events.jsonl",

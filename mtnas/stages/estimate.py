@@ -51,6 +51,7 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
         "quantize": int8_copies_s(context, latency_ms * middle),
         "verify": sizes["report"] * forward_s * 6 + parts_s(context, latency_ms * middle),
         "certify": certifying_s(job, latency_ms * middle),
+        "references": _references_s(context, learn_s),
         "rest": _FIXED_S,
     }
     return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
@@ -73,6 +74,15 @@ def _pruning_s(context: RunContext, forward_s: float, learn_s: float, latency_ms
     job, images = context.job, context.dataset.info.sizes["train"]
     steps = job.prune.max_steps // 2 if job.prune.enabled else 0
     return networks_s(job.device, latency_ms, 4 * steps) + job.finetune.epochs * images * (learn_s + forward_s)
+
+
+def _references_s(context: RunContext, learn_s: float) -> float:
+    """Single-task networks that are not in the cache; each is taken for as slow as the network of all tasks."""
+    job = context.job
+    if job.references.mode != "train":
+        return 0.0
+    epochs = job.references.epochs or job.train.epochs
+    return len(context.elastic.tasks) * epochs * context.dataset.info.sizes["train"] * learn_s
 
 
 def _seconds_per_image(context: RunContext) -> tuple[float, float]:

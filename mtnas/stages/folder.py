@@ -30,6 +30,7 @@ FOLDERS: dict[str, str] = {
     "export": "7-export",
     "verify": "8-verify",
     "certify": "9-certify",
+    "references": "references",
     "report": "report",
 }
 #: what later stages never read: bookkeeping, checkpoints, which carry their own hash, and attempts that a verb may add

@@ -17,6 +17,7 @@ _FILES = {
     "export": "manifest.json",
     "verify": "verify.json",
     "certify": "certificate.json",
+    "references": "references.json",
 }
 
 
@@ -35,6 +36,7 @@ def outcome(run: RunFolder, stage: str) -> dict[str, Any]:
     if last == "certify":
         result["met"] = bool(result["result"]["met"] and verify["passed"])
     if stage == "report":
+        result["references"] = run.result("references", _FILES["references"])
         result["report"] = str(run.stage("report") / "index.html")
     return result
 
@@ -43,7 +45,7 @@ def outcome_text(result: dict[str, Any]) -> str:
     """The same for people."""
     if "table" not in result:
         return f"{result['stage']}: done, see {result['run']}/{FOLDERS[result['stage']]}"
-    lines = ["", *_table(result["table"]), ""]
+    lines = ["", *_table(result["table"]), *_deltas(result.get("references") or {}), ""]
     if "met" in result:
         lines += certificate_text(result["result"])
     lines += [
@@ -53,6 +55,17 @@ def outcome_text(result: dict[str, Any]) -> str:
     if "report" in result:
         lines.append(f"report: {result['report']}")
     return "\n".join(lines)
+
+
+def _deltas(references: dict[str, Any]) -> list[str]:
+    """One line for each network: the headline delta, its convention and what it is against."""
+    headline = next(iter(references.get("columns") or {}), "")
+    if not headline:
+        return []
+    known = {name: values[headline] for name, values in references["deltas"].items() if values[headline] is not None}
+    shown = ", ".join(f"{name} {value:+.2f}" for name, value in known.items())
+    why = references["undefined"].get(headline, "")
+    return [f"{references['columns'][headline]} against {references['against']}: {shown or why}"]
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

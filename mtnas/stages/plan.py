@@ -9,6 +9,7 @@ from typing import Any
 from mtnas.base.errors import Infeasible
 from mtnas.base.progress import Progress
 from mtnas.job.schema import Job
+from mtnas.score.config import REFERENCES
 from mtnas.stages import space
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
@@ -64,6 +65,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             "quantize": _quantizing(job),
             "verify": "every head of the exported file, and what each part of it costs",
             "certify": f"the delivered file in {job.device.processes} fresh processes, bound on {job.device.statistic}",
+            "references": _references(job, tasks),
         },
     }
 
@@ -75,6 +77,13 @@ def _passes(job: Job, tasks: int) -> str:
     if (needed.forward, needed.backward) == (networks, networks):
         return f"{networks} networks a step"
     return f"{networks} networks a step in {needed.forward} forward and {needed.backward} backward passes"
+
+
+def _references(job: Job, tasks: int) -> str:
+    references = job.references
+    if references.mode != "train":
+        return REFERENCES[references.mode]
+    return f"{tasks} single-task networks, {references.epochs or job.train.epochs} epochs each where not cached"
 
 
 def _quantizing(job: Job) -> str:
@@ -96,7 +105,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"  images   {', '.join(f'{name} {count}' for name, count in plan['images'].items())}",
     ]
     times = {name: f" (about {duration(seconds)})" for name, seconds in plan["seconds"].items() if seconds}
-    lines += [f"  {name:<9}{text}{times.get(name, '')}" for name, text in plan["stages"].items()]
+    lines += [f"  {name:<10} {text}{times.get(name, '')}" for name, text in plan["stages"].items()]
     lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
     lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")

@@ -35,8 +35,15 @@ class Backward(Protocol):
         """
         ...
 
-    def student(self, losses: Losses, share: float) -> None:
-        """One of the other sub-networks."""
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        """One of the other sub-networks.
+
+        Args:
+            losses: by task, attached to their graph.
+            share: of this network in the step's gradient.
+            beside: a loss that belongs to no task, such as a distance of shared features. Balances do not weigh it:
+                its gradient is added to what they make of the tasks'.
+        """
         ...
 
     def finish(self) -> None:
@@ -80,8 +87,9 @@ class AtOnce:
         (total * (share * self.parts.share)).backward()
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
-        (self.balance.apply_to(losses) * (share * self.parts.share)).backward()
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        total = self.balance.apply_to(losses)
+        ((total if beside is None else total + beside) * (share * self.parts.share)).backward()
 
     def finish(self) -> None:
         if self.parts.last and self.balance.watches:
@@ -133,7 +141,9 @@ class TaskByTask:
                 self._add_flat(task, gradients, share, again)
         return total
 
-    def student(self, losses: Losses, share: float) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+        if beside is not None:
+            (beside * (share * self.parts.share)).backward(retain_graph=True)
         self._add(losses, share * self.parts.share)
 
     def finish(self) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mtnas.base.errors import DataError
 from mtnas.base.seeds import generator
@@ -49,9 +50,16 @@ class Batches:
         rng = generator(self.seed, "augment", step) if self.augment else None
         return self.split.batch(self.indices(step), rng)
 
-    def stream(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of steps first..last-1; the next one is prepared in a thread while this one is used."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+    def stream(self, first: int, last: int, ahead: bool = True) -> Iterator[Batch]:
+        """Batches of steps first..last-1; with `ahead`, the next one is prepared in a thread while this one is used.
+
+        That thread uses no helpers: left to itself, every thread that calls torch gets a team of OpenMP threads of its
+        own, as large as the machine has cores, which then fight with those of the training step.
+        """
+        if not ahead:
+            yield from map(self.at, range(first, last))
+            return
+        with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(1,)) as pool:
             upcoming = pool.submit(self.at, first) if first < last else None
             for step in range(first, last):
                 assert upcoming is not None

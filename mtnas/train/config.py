@@ -12,6 +12,7 @@ from mtnas.base.tables import check_name
 from mtnas.encoders.settings import sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
 from mtnas.train.balance.table import BALANCES
+from mtnas.train.features.table import FEATURE_FORMS, NONE
 
 OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
@@ -135,9 +136,27 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    feature_distill: str = NONE
+    """How sub-networks follow the largest one's features: none, slice, attention, gram or project."""
+    feature_weight: float = 1.0
+    """Weight of that distance beside the tasks' losses."""
+    features: tuple[str, ...] = ()
+    """Modules whose outputs are the features; without, those that end the shared part are found."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        forms = {NONE: "", **FEATURE_FORMS}
+        check_name(self.feature_distill, forms, "form", self.where("feature_distill"))
+        sound = math.isfinite(self.feature_weight) and self.feature_weight > 0
+        _require(
+            sound,
+            "a positive number",
+            self.feature_weight,
+            self.where("feature_weight"),
+            "set feature_distill: none to switch it off",
+        )
+        if self.features and self.feature_distill == NONE:
+            raise JobError("no modules without a form", where=self.where("features"), cure="set train.feature_distill")
         self._require(self.random_widths >= 0, "zero or more", "random_widths")
         self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
 

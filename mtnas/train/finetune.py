@@ -76,6 +76,10 @@ class Plain:
     def module(self) -> nn.Module:
         return self.model
 
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        return {"balance": self.balance}
+
     def identity(self) -> Mapping[str, Any]:
         teacher = weights_hash(self.teacher.state_dict()) if isinstance(self.teacher, nn.Module) else bool(self.teacher)
         return {

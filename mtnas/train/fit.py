@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mtnas.base.errors import DataError, TrainingDiverged
 from mtnas.base.files import make_folder, write_json
+from mtnas.base.machine import usable_cores
 from mtnas.base.progress import Progress, Task
 from mtnas.data.base import Batch, Split
 from mtnas.elastic.recalibrate import re_estimate
@@ -30,7 +31,7 @@ from mtnas.train.curves import Curves
 from mtnas.train.gradients import StepGradients
 from mtnas.train.objective import Objective, StepBatch, device_of
 from mtnas.train.optimizer import make_optimizer, set_rate
-from mtnas.train.precision import Mode, fastest, modes
+from mtnas.train.precision import Mode, crews, fastest, modes
 from mtnas.train.result import FitResult
 from mtnas.train.schedule import learning_rate
 from mtnas.train.state import FitState, load_module
@@ -45,6 +46,9 @@ FEW_THREADS = 4
 
 #: Images of the train split behind the batch-norm statistics of averaged weights.
 AVERAGE_IMAGES = 256
+
+#: Steps of a trial; the first one pays for memory and kernels, and is not counted.
+TRIAL_STEPS = 4
 
 #: Settings that do not change the weights.
 _IDLE_SETTINGS = ("checkpoint_seconds",)
@@ -89,12 +93,13 @@ class Fitter:
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
+        self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
         self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
         self.total = self.config.epochs * self.batches.per_epoch
-        self.optimizer = make_optimizer(self.config, self.module, self.balance)
+        self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
         self.gradients = StepGradients(self.objective, job.seed, self._parts())
         self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
-        self.state = FitState(self.module, self.balance, self.optimizer, self.average)
+        self.state = FitState(self.module, self.beside, self.optimizer, self.average)
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()
@@ -106,7 +111,8 @@ class Fitter:
             first = self._begin()
             self.clock = Clock(before=self.clock.before)
             with self.mode.threaded(), self.job.progress.task(self.job.title, self.total, first) as bar:
-                for step, batch in zip(range(first, self.total), self.batches.stream(first, self.total), strict=True):
+                batches = self.batches.stream(first, self.total, self.mode.ahead)
+                for step, batch in zip(range(first, self.total), batches, strict=True):
                     losses = self._step(step, batch)
                     shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
                     bar.advance(1, **shown, eta=self._eta(first, step + 1))
@@ -198,34 +204,38 @@ class Fitter:
         return 0
 
     def _choose_mode(self) -> None:
-        """The arithmetic first; then, on few cores, one thread or all of them."""
+        """The arithmetic first; then how many threads, and whether batches are prepared beside them."""
         threads = torch.get_num_threads()
         few = self.device.type == "cpu" and threads <= FEW_THREADS
         candidates = modes(self.config, 1 if few else threads)
         trial = cache(lambda mode: self._trial(mode, bar))
-        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + few) as bar:
+        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + 1) as bar:
             self.mode, self.trials = fastest(candidates, trial)
-            if few and threads > 1:
-                self.mode, more = fastest([self.mode, replace(self.mode, threads=threads)], trial)
+            others = crews(self.mode, threads, usable_cores()) if self.device.type == "cpu" else []
+            if others:
+                self.mode, more = fastest([self.mode, *others], trial)
                 self.trials |= more
         if self.trials:
-            self.job.progress.note(f"{self.job.title}: fastest as {self.mode}, {self.mode.threads} thread(s)")
+            self.job.progress.note(f"{self.job.title}: fastest as {self.mode.text}")
 
     def _trial(self, mode: Mode, bar: Task) -> float:
-        """Seconds of a real step in this mode, while the next batch is prepared; changes no state."""
-        kept, learned = ({k: v.clone() for k, v in m.state_dict().items()} for m in (self.module, self.balance))
+        """Seconds of a real step and of its batch in this mode; changes no state."""
+        kept = cloned(self.module)
+        learned = {name: cloned(part) for name, part in self.beside.items()}
         mode.lay_out(self.module)
         took = list[float]()
         with mode.threaded():
-            for batch in self.batches.stream(0, min(3, self.total)):
-                started = time.perf_counter()
+            started = time.perf_counter()
+            for batch in self.batches.stream(0, min(TRIAL_STEPS, self.total), mode.ahead):
                 self.gradients.collect(self._placed(0, batch, mode))
-                took.append(time.perf_counter() - started)
                 self.optimizer.zero_grad(set_to_none=True)
+                took.append(time.perf_counter() - started)
+                started = time.perf_counter()
         load_module(self.module, kept, str(self.job.out))
-        self.balance.load_state_dict(learned)
+        for name, part in self.beside.items():
+            part.load_state_dict(learned[name])
         bar.advance(1, mode=str(mode))
-        return min(took)
+        return min(took[1:] or took)
 
     def _finish(self) -> FitResult:
         if self.average:
@@ -284,3 +294,8 @@ class Fitter:
         self.state.load(checkpoint.tensors, str(self.job.out))
         self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])
+
+
+def cloned(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -1,18 +1,21 @@
 """Train an elastic network once, so that every sub-network works: the sandwich rule with in-place distillation.
 
 Source: Yu, Huang, "Universally Slimmable Networks and Improved Training Techniques", section 3. Each step trains the
-largest network on the labels, and the smallest and some random ones on the labels and on the largest one's outputs;
-gradients add up, then one step is taken.
+largest network on the labels, and the smallest and some random ones on the labels and on the largest one's outputs
+and, if wanted, features; gradients add up, then one step is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress, Silent
 from mtnas.base.seeds import generator
 from mtnas.data.base import Split
@@ -23,6 +26,7 @@ from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
 from mtnas.train.distill import label_losses, mixed, teacher_losses
+from mtnas.train.features.make import make_features
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.parts import StepParts
@@ -61,6 +65,18 @@ def train(
         elastic.weights_changed()
 
 
+#: In curves and results, the mean distance of the students' features; no task can have this name.
+FEATURES = "feature distance"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the largest network's pass of a step leaves for the others: outputs by task, and features; no gradients."""
+
+    outputs: Mapping[str, Tensor]
+    features: Sequence[Tensor]
+
+
 class Sandwich:
     """Gradients of the largest, the smallest and some random sub-networks."""
 
@@ -68,6 +84,7 @@ class Sandwich:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
+        self.features = make_features(elastic, config)
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
         self.parts = StepParts()
         self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius, self.parts)
@@ -75,6 +92,10 @@ class Sandwich:
     @property
     def module(self) -> nn.Module:
         return self.elastic.model
+
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        return {"balance": self.balance} | ({"features": self.features.form} if self.features else {})
 
     def identity(self) -> Mapping[str, Any]:
         return {"space": self.elastic.space.id, "tasks": [task.spec.to_json() for task in self.tasks.values()]}
@@ -87,27 +108,45 @@ class Sandwich:
         archs = step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
         share = 1.0 / (1 + len(archs))
         again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
-        with batch.mode.autocast(batch.image_BCHW.device):
-            teacher = self.elastic.run(batch.image_BCHW, self.largest, training=True)
-        losses = label_losses(self.tasks, teacher, batch.targets)
+        outputs, features = self._run(self.largest, batch)
+        losses = label_losses(self.tasks, outputs, batch.targets)
         total = self.backward.largest(losses, share, again)
         reported = as_floats(losses, total)
-        teacher = {name: teacher[name].detach() for name in self.tasks}
-        for arch in archs:
-            self._student(arch, batch, teacher, share)
+        teacher = Teacher(
+            {name: outputs[name].detach() for name in self.tasks}, [feature.detach() for feature in features]
+        )
+        distances = [self._student(self.elastic.selection(arch), batch, teacher, share) for arch in archs]
         self.backward.finish()
-        return reported
+        return reported | _mean(distances)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):
             outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True)
         return label_losses(self.tasks, outputs, batch.targets)
 
-    def _student(self, arch: Any, batch: StepBatch, teacher: Mapping[str, Tensor], share: float) -> None:
-        with batch.mode.autocast(batch.image_BCHW.device):
-            outputs = self.elastic.run(batch.image_BCHW, self.elastic.selection(arch), training=True)
-        weight = self.config.distill_weight
+    def _student(self, selection: Selection, batch: StepBatch, teacher: Teacher, share: float) -> Tensor | None:
+        """Gradients of one sub-network; returns the distance of its features."""
+        outputs, features = self._run(selection, batch)
         losses = label_losses(self.tasks, outputs, batch.targets)
-        if weight > 0:
-            losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher), weight)
-        self.backward.student(losses, share)
+        if self.config.distill_weight > 0:
+            losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher.outputs), self.config.distill_weight)
+        if self.features is None:
+            self.backward.student(losses, share)
+            return None
+        distance = self.features.distance(features, teacher.features, selection)
+        self.backward.student(losses, share, self.config.feature_weight * distance)
+        return distance.detach()
+
+    def _run(self, selection: Selection, batch: StepBatch) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Outputs and features of one network in training mode."""
+        with batch.mode.autocast(batch.image_BCHW.device):
+            if self.features is None:
+                return self.elastic.run(batch.image_BCHW, selection, training=True), []
+            with self.features.watching() as found:
+                outputs = self.elastic.run(batch.image_BCHW, selection, training=True)
+            return outputs, self.features.tensors(found)
+
+
+def _mean(distances: Sequence[Tensor | None]) -> dict[str, float]:
+    found = [distance for distance in distances if distance is not None]
+    return {FEATURES: float(torch.stack(found).mean())} if found else {}

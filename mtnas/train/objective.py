@@ -55,6 +55,11 @@ class Objective(Protocol):
     def balance(self) -> Balance: ...
 
     @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """What has a state beside the network, by name: the balance, and what else is learned and then thrown away."""
+        ...
+
+    @property
     def parts(self) -> StepParts:
         """Which part of a step is at work; the same object all the time, set by the engine."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ from mtnas.base.errors import CheckpointError
 from mtnas.train.config import FitConfig
 
 
-def make_optimizer(config: FitConfig, module: nn.Module, balance: nn.Module) -> Optimizer:
-    """An optimizer over the network and the learned loss weights; fused kernels halve the time of small networks."""
+def make_optimizer(config: FitConfig, module: nn.Module, beside: Iterable[nn.Module]) -> Optimizer:
+    """An optimizer over the network and what is learned beside it; fused kernels halve the time of small networks."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    plain = [p for p in trained if p.ndim <= 1] + list(balance.parameters())
+    plain = [p for p in trained if p.ndim <= 1] + [p for other in beside for p in other.parameters()]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},

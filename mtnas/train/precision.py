@@ -2,13 +2,17 @@
 
 Tried out, not assumed: which one is fastest depends on the CPU, on the network, and on what else the machine does
 (two threads on two busy cores were seen to take five times as long as one).
+
+Batches are prepared in a thread beside the step, or in turn with it. Beside is best while a core is left for it. Where
+every core has a thread of an operator, a further one costs more than it brings: at the end of each operator all its
+threads wait for the one that was put aside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,11 +32,13 @@ class Mode:
         precision: `float32` or `bfloat16`.
         channels_last: the layout of images and weights.
         threads: of one operator; part of the mode, since sums over threads are rounded differently.
+        ahead: the next batch is prepared beside the step, not after it.
     """
 
     precision: str
     channels_last: bool
     threads: int = 1
+    ahead: bool = True
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context of forward passes; gradients and weights stay float32."""
@@ -62,12 +68,25 @@ class Mode:
     def __str__(self) -> str:
         return f"{self.precision}, {'channels_last' if self.channels_last else 'contiguous'}"
 
+    @property
+    def text(self) -> str:
+        """With the threads and how they are fed."""
+        return f"{self}, {self.threads} thread(s)" + ("" if self.ahead else ", batches in turn")
+
 
 def modes(config: FitConfig, threads: int = 1) -> list[Mode]:
     """The modes the settings allow, plainest first."""
     precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
     layouts = {"auto": [False, True], "always": [True], "never": [False]}[config.channels_last]
     return [Mode(precision, layout, threads) for precision in precisions for layout in layouts]
+
+
+def crews(mode: Mode, threads: int, cores: int) -> list[Mode]:
+    """What else to try beside `mode`: all threads where it has one, and batches in turn where no core is left."""
+    if threads == 1:
+        return []
+    other = replace(mode, threads=threads, ahead=threads < cores)
+    return [other] if other != mode else []
 
 
 def fastest(candidates: list[Mode], seconds: Callable[[Mode], float]) -> tuple[Mode, dict[str, float]]:
@@ -84,4 +103,4 @@ def fastest(candidates: list[Mode], seconds: Callable[[Mode], float]) -> tuple[M
     for mode in candidates[1:]:
         if trials[mode] * GAIN < trials[best]:
             best = mode
-    return best, {f"{mode}, {mode.threads} thread(s)": round(took, 6) for mode, took in trials.items()}
+    return best, {mode.text: round(took, 6) for mode, took in trials.items()}

@@ -71,7 +71,8 @@ def train_single(
 ) -> nn.Module:
     """Train one task's network on the labels alone, in the plain engine; returned in evaluation mode.
 
-    Continues from `out/checkpoint.safetensors`. Batch-norm statistics are re-estimated on the calibrate split, as those
+    Continues from `out/checkpoint.safetensors`. With a job's seed, the encoder starts from the weights, and sees the
+    images in the order, of that job's supernet. Batch-norm statistics are re-estimated on the calibrate split, as those
     of every sub-network are. A user's own network is built whole and trained on this one output.
 
     Args:
@@ -92,7 +93,7 @@ def train_single(
         single_config(config),
         out,
         teacher=None,
-        seed=seed,
+        seed=derive_seed(seed, "train") % (1 << 31),
         progress=progress,
     )
     batches = dataset.split("calibrate").batches(_BATCH, calibrate_images)

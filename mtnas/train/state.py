@@ -11,23 +11,22 @@ from torch.optim import Optimizer
 
 from mtnas.base.errors import CheckpointError
 from mtnas.train.average import WeightAverage
-from mtnas.train.balance.base import Balance
 from mtnas.train.optimizer import load_optimizer_state, optimizer_state
 
 
 @dataclass(frozen=True)
 class FitState:
-    """The parts that hold state; `average` where weights are averaged."""
+    """The parts that hold state; `beside` by name, as `Objective.beside`; `average` where weights are averaged."""
 
     module: nn.Module
-    balance: Balance
+    beside: Mapping[str, nn.Module]
     optimizer: Optimizer
     average: WeightAverage | None
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {
             "module": self.module.state_dict(),
-            "balance": self.balance.state_dict(),
+            **{name: module.state_dict() for name, module in self.beside.items()},
             "optimizer": optimizer_state(self.optimizer, self._names()),
             "average": self.average.tensors if self.average else {},
         }
@@ -36,14 +35,19 @@ class FitState:
     def load(self, tensors: Mapping[str, Tensor], where: str) -> None:
         """Inverse of `tensors`; memory layouts stay."""
         load_module(self.module, part(tensors, "module/"), where)
-        self.balance.load_state_dict(part(tensors, "balance/"))
+        for name, module in self.beside.items():
+            module.load_state_dict(part(tensors, f"{name}/"))
         load_optimizer_state(self.optimizer, self._names(), part(tensors, "optimizer/"))
         if self.average:
             self.average.load(part(tensors, "average/"))
 
     def _names(self) -> dict[str, nn.Parameter]:
-        balance = {f"balance/{name}": parameter for name, parameter in self.balance.named_parameters()}
-        return {**dict(self.module.named_parameters()), **balance}
+        named = {
+            f"{part}/{name}": parameter
+            for part, module in self.beside.items()
+            for name, parameter in module.named_parameters()
+        }
+        return {**dict(self.module.named_parameters()), **named}
 
 
 def load_module(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

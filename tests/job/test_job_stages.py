@@ -18,7 +18,8 @@ def changed(override: str) -> set[str]:
 
 
 ALL = set(BEFORE)
-AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "certify", "report"}
+AFTER_EXPORT = {"verify", "certify", "references", "report"}
+AFTER_SEARCH = {"search", "prune", "quantize", "export", *AFTER_EXPORT}
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,12 @@ AFTER_SEARCH = {"search", "prune", "quantize", "export", "verify", "certify", "r
         ("score.select_images=32", AFTER_SEARCH),
         ("prune.target=80%", AFTER_SEARCH - {"search"}),
         ("finetune.epochs=9", AFTER_SEARCH - {"search"}),
-        ("quantize.images=64", {"quantize", "export", "verify", "certify", "report"}),
-        ("export.opset=21", {"export", "verify", "certify", "report"}),
-        ("data.report=100", {"verify", "certify", "report"}),
+        ("quantize.images=64", {"quantize", "export", *AFTER_EXPORT}),
+        ("export.opset=21", {"export", *AFTER_EXPORT}),
+        ("data.report=100", AFTER_EXPORT),
+        ("references.mode=train", {"references", "report"}),
+        ("references.epochs=3", {"references", "report"}),
+        ("references.cache=/somewhere", set()),
         ("name=other", {"report"}),
         ("out=elsewhere", set()),
         ("train.checkpoint_seconds=5", set()),

@@ -134,7 +134,7 @@ def test_step_trains_the_smallest_and_never_the_largest_twice() -> None:
 
 def test_weight_decay_spares_norms_biases_and_loss_weights() -> None:
     model, balance = toy_net(), make_balance("uncertainty", {"a": 1.0})
-    groups = make_optimizer(FinetuneConfig(), model, balance).param_groups
+    groups = make_optimizer(FinetuneConfig(), model, [balance]).param_groups
     assert [group["weight_decay"] for group in groups] == [0.02, 0.0]
     assert all(parameter.ndim > 1 for parameter in groups[0]["params"])
     plain = {id(parameter) for parameter in groups[1]["params"]}

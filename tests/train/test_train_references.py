@@ -14,13 +14,12 @@ from train_toys import MODEL, SIZE, Stop, ToySplit, plain_config, same, sandwich
 
 from mtnas.base.errors import CheckpointError, JobError, ModelError
 from mtnas.data.base import DataInfo, Dataset, TargetInfo
-from mtnas.score.config import ScoreConfig
+from mtnas.score.config import ReferencesConfig, ScoreConfig
 from mtnas.score.delta import delta
 from mtnas.score.score import score
 from mtnas.train.checkpoint import load_weights
 from mtnas.train.config import FitConfig
 from mtnas.train.references import NETWORK, RECORD, Recipe, reference, train_references
-from mtnas.train.references_config import ReferencesConfig
 from mtnas.train.single import train_single
 
 TARGETS = {"segmentation": TargetInfo("segmentation", 3), "depth": TargetInfo("depth", 1)}

@@ -10,6 +10,7 @@ BENCHMARKS: dict[str, str] = {
     "run_table": "tools.bench.run_table:run",
     "search_hv": "tools.bench.search_hv:run",
     "ssh_loopback": "tools.bench.ssh_loopback:run",
+    "train_rate": "tools.bench.train_rate:run",
 }
 
 #: result files that pages may show before they exist: one of each benchmark, and the tables of two runs
@@ -22,6 +23,7 @@ EXPECTED: tuple[str, ...] = (
     "predictor",
     "search_hv",
     "ssh_loopback",
+    "train_rate",
     "demo",
     "nyuv2",
 )

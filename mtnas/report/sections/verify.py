@@ -10,7 +10,7 @@ from typing import Any
 from mtnas.report.figures import LEGEND, Trace, axis, colours, figure, plain
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, folded, heading, join, note, table, tag
-from mtnas.report.sections import parts
+from mtnas.report.sections import deltas, parts
 from mtnas.report.story import networks
 from mtnas.report.words import (
     NARROW,
@@ -86,10 +86,12 @@ def before_after(results: Results) -> Html:
             change = better_percent(old, new, direction(results, task))
             small = None if network is full else tag("span", {"class": "interval"}, percent(change, signed=True))
             cells.append(join(score(new, metric), small))
-        rows.append((name, *cells))
+        rows.append((name, *cells, *deltas.cells(results, name)))
+    rows += deltas.single_task_rows(results)
     tasks = [f"{task}: {metric_words(primary_metric(results, task)).label}" for task in tasks_of(results)]
-    head = ("network", "latency p50", "multiply-adds", "parameters", "size", *tasks)
+    head = ("network", "latency p50", "multiply-adds", "parameters", "size", *tasks, *deltas.titles(results))
     text = "Small numbers: how much better than full size, in percent of it; negative is worse."
+    text += deltas.explained(results)
     caption = f"Before and after, on the {full.split} split"
     return join(heading("Before and after"), table(caption, head, rows), note(text))
 
