@@ -5,6 +5,7 @@
     profile = mtnas.profile(elastic, device="local-ort")
     front = mtnas.search(elastic, tasks, data, profile, budget={"latency_ms": "50%"}, floors={"depth": "-3%"})
     small = elastic.extract(front.pick(preference={"segmentation": 2}))
+    other = elastic.configure(budget={"latency_ms": "30%"}, preference={"depth": 3})    # another trade-off, no training
     pruned, result = mtnas.prune(small, example_inputs, score=score_fn, budget={"latency_ms": "80%"}, profile=profile)
 
 `train`, `measure`, `search`, `prune`, `quantize`, `export` and `verify` are functions and packages of the same name at
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.certifying import certify
+    from mtnas.api.configuring import configure
     from mtnas.api.data import make_tasks, open_data
     from mtnas.api.elastic import make_elastic
     from mtnas.api.exporting import export
@@ -49,6 +51,7 @@ _VERBS = {
 }
 _NAMES = {
     "certify": "mtnas.api.certifying:certify",
+    "configure": "mtnas.api.configuring:configure",
     "costs": "mtnas.api.where:costs",
     "width_steps": "mtnas.api.where:width_steps",
     "make_elastic": "mtnas.api.elastic:make_elastic",
@@ -69,6 +72,7 @@ __all__ = [
     "SumOf",
     "__version__",
     "certify",
+    "configure",
     "costs",
     "export",
     "finetune",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
 from mtnas.api.given import Out, given_context, identity, settle, tasks_identity, workplace
+from mtnas.api.known import learn
 from mtnas.base.files import read_json
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
@@ -73,12 +74,14 @@ def train(
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
             settle(job, elastic, data)
+            learn(elastic, tasks=found, data=data)
             return _past(call.folder)
         result = loop.train(
             elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
         )
         call.finish(result.weights_hash)
         settle(job, elastic, data)
+        learn(elastic, tasks=found, data=data)
     return result
 
 

@@ -1,4 +1,4 @@
-"""The elastic graph: one ONNX file, its groups, blocks, forks; any selection's network, cost, features come from it."""
+"""The elastic graph: one ONNX file, its groups and blocks; any selection's network, cost and features come from it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import onnx
 
 from mtnas.base.errors import CheckpointError
 from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
-from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
-from mtnas.graph.forks import GraphFork, varied, ways
+from mtnas.graph.forks import Forks, GraphFork, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
+from mtnas.graph.resized import Resized, at_camera_size, read_resized, write_resized
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
@@ -47,13 +48,13 @@ class ElasticGraph:
     """One graph, many networks. Make it with `build_elastic_graph` or `ElasticGraph.load`.
 
     Args:
-        model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes; options of forks that
-            are not part of it lie beside it, and nobody reads them.
+        model: the largest network, initializers named as in `state_dict()`, batch-norm as nodes.
         groups: the channel groups; members that the graph does not hold (such as counters) are ignored.
         names: how the torch model names its numbers.
         bypasses: the blocks that may be left out, by name.
         weights: initializers that are not in the model itself.
         forks: the forks that may be chosen from.
+        resized: the same network behind a resize of the image, by the input size it then runs at.
     """
 
     def __init__(
@@ -63,19 +64,22 @@ class ElasticGraph:
         names: StateNames,
         bypasses: Bypasses | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
-        forks: Sequence[GraphFork] = (),
+        resized: Mapping[Size, Resized] | None = None,
+        forks: Forks = (),
     ) -> None:
         self.groups = tuple(groups)
         self.names = names
         self.bypasses: Bypasses = dict(bypasses or {})
-        self.forks = tuple(forks)
+        self.forks = forks
         self.outputs = tuple(output.name for output in model.graph.output)
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
         self._weights = {**held, **(weights or {})}
-        self._smaller: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], ElasticGraph] = OrderedDict()
-        self._sized: dict[tuple[int, int], ElasticGraph] = {}
+        self.resized: Mapping[Size, Resized] = dict(resized or {})
+        self._reduced: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], ElasticGraph] = OrderedDict()
+        self._smaller: dict[Size, ElasticGraph] = {}
+        self._sized: dict[Size, ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
@@ -98,8 +102,9 @@ class ElasticGraph:
         groups = [ChannelGroup.from_json(group) for group in data["groups"]]
         names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
         bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
-        forks = [GraphFork.from_json(fork) for fork in data.get("forks", ())]
-        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, forks=forks)
+        resized = read_resized(folder, data.get("resized", []))
+        forks = tuple(GraphFork.from_json(fork) for fork in data.get("forks", ()))
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, resized=resized, forks=forks)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -116,6 +121,7 @@ class ElasticGraph:
             "groups": [group.to_json() for group in self.groups],
             "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
             **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
+            "resized": write_resized(folder, self.resized),
         }
         write_json(folder / PLAN_FILE, record)
 
@@ -126,6 +132,26 @@ class ElasticGraph:
         model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in self._weights.items())
         set_batch(model, "batch")
         return model
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The smaller input sizes that the network may run at; images and outputs keep theirs."""
+        return tuple(self.resized)
+
+    def resized_to(self, size: Size | None) -> ElasticGraph:
+        """The elastic graph of the network behind a resize to one of `sizes`; itself for None."""
+        if size is None:
+            return self
+        if size not in self._smaller:
+            graph = self.resized[size]
+            read = {name for node in graph.model.graph.node for name in node.input}
+            weights = {name: array for name, array in self._weights.items() if name in read}
+            copied = onnx.ModelProto()
+            copied.CopyFrom(graph.model)
+            self._smaller[size] = ElasticGraph(
+                copied, self.groups, self.names, graph.bypasses, weights, forks=graph.forks
+            )
+        return self._smaller[size]
 
     def without(self, skipped: tuple[str, ...], chosen: Mapping[str, str] | None = None) -> ElasticGraph:
         """The elastic graph of the network without these blocks, and with these options of forks alone.
@@ -140,14 +166,14 @@ class ElasticGraph:
         if not skipped and not taken:
             return self
         key = skipped, tuple(taken.values())
-        found = self._smaller.get(key)
+        found = self._reduced.get(key)
         if found is None:
             skeleton, read = reduced(self._skeleton, self.bypasses, skipped, taken)
             weights = {name: array for name, array in self._weights.items() if name in read}
-            found = self._smaller[key] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
-            if len(self._smaller) > _KEPT:
-                self._smaller.popitem(last=False)
-        self._smaller.move_to_end(key)
+            found = self._reduced[key] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
+            if len(self._reduced) > _KEPT:
+                self._reduced.popitem(last=False)
+        self._reduced.move_to_end(key)
         return found
 
     def cut(
@@ -167,12 +193,12 @@ class ElasticGraph:
         `mtnas.statistics` is `selection` or `full`.
 
         Args:
-            selection: the kept units, skipped blocks and chosen options.
+            selection: the kept units, skipped blocks, chosen options and the size that the network runs at.
             state: weights that replace the file's own; full-size or already sliced.
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
             dynamic_batch: leave the batch size open.
-            input_size: height and width in pixels, where they are not the example's.
+            input_size: height and width in pixels of the images, where they are not the example's.
         """
         if input_size is not None and tuple(input_size) != self.input_shape[2:]:
             return self.at_input_size(input_size).cut(
@@ -183,12 +209,14 @@ class ElasticGraph:
         return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
 
     def at(self, selection: Selection) -> ElasticGraph:
-        """The graph of a selection's blocks and options alone; raises `SpaceError` when the selection does not fit."""
-        selection.check(self.groups, tuple(self.bypasses), forks=[item.fork for item in self.forks])
-        return self.without(selection.skipped, dict(selection.chosen))
+        """The graph of a selection's size, blocks and options alone; raises `SpaceError` where it does not fit."""
+        selection.check(self.groups, tuple(self.bypasses), self.sizes, [item.fork for item in self.forks])
+        return self.resized_to(selection.size).without(selection.skipped, dict(selection.chosen))
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
         """The same network and groups for images of another height and width, worked out once per size.
+
+        A selection's size then means the same share of the images; sizes that do not allow this are left out.
 
         Raises:
             ModelError: the graph has its input size baked in.
@@ -198,7 +226,12 @@ class ElasticGraph:
             return self
         if (height, width) not in self._sized:
             model = at_input_size(self.full_model(), (height, width))
-            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses, forks=self.forks)
+            resized = at_camera_size(
+                {at: self.resized_to(at).full_model() for at in self.sizes}, self.resized, (height, width)
+            )
+            self._sized[height, width] = ElasticGraph(
+                model, self.groups, self.names, self.bypasses, resized=resized, forks=self.forks
+            )
         return self._sized[height, width]
 
     @cached_property
@@ -213,7 +246,7 @@ class ElasticGraph:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
         graph = self.at(selection)
         values = graph._features.values(selection)
-        if not self.bypasses and not self.forks:
+        if not (self.bypasses or self.resized or self.forks):
             return values
         found = dict(zip(graph._features.names, values, strict=True))
         return np.array([found.get(name, 0.0) for name in self.feature_names])
@@ -222,11 +255,12 @@ class ElasticGraph:
     def feature_names(self) -> tuple[str, ...]:
         """Those of the whole network; then what appears only in smaller ones, since neighbours fuse anew.
 
-        Every block and every option of a fork is tried alone, and all together.
+        At every input size, every block and every option of a fork is tried alone, and all together.
         """
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
-        graphs = [self.without(skipped) for skipped in depths]
-        graphs += [self.without((), chosen) for chosen in varied(self.forks)]
+        sized = [self.resized_to(size) for size in (None, *self.sizes)]
+        graphs = [graph.without(skipped) for graph in sized for skipped in depths]
+        graphs += [graph.without((), chosen) for graph in sized for chosen in varied(self.forks)]
         return tuple(dict.fromkeys(name for graph in graphs for name in graph._features.names))
 
     @cached_property

@@ -41,6 +41,9 @@ class GraphFork:
         return GraphFork(Fork.from_json(data), tuple(data["tensors"]), data["result"])
 
 
+Forks = tuple[GraphFork, ...]
+
+
 def ways(forks: Sequence[GraphFork], chosen: Mapping[str, str]) -> dict[str, str]:
     """Result of every fork -> the tensor to be read instead."""
     return {fork.result: fork.tensor(chosen) for fork in forks}

@@ -15,7 +15,7 @@ import onnx
 from mtnas.base.errors import ModelError
 from mtnas.base.forks import EXPERTS, Fork
 from mtnas.graph.bypass import Bypass, drop_unreached, rewire
-from mtnas.graph.forks import GraphFork
+from mtnas.graph.forks import Forks, GraphFork
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +64,7 @@ def _all_options(module: nn.Module, fork: Fork, parts: Sequence[nn.Module]) -> C
 
 def take_marks(
     proto: onnx.ModelProto, blocks: Sequence[str], forks: Sequence[Fork] = ()
-) -> tuple[dict[str, Bypass], tuple[GraphFork, ...]]:
+) -> tuple[dict[str, Bypass], Forks]:
     """Take the marks out of an exported graph; returns where each block and each fork lies."""
     graph = proto.graph
     marks = _Marks(graph)

@@ -4,17 +4,19 @@ and with each option of a fork; a few random cuts run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from mtnas.base.errors import ModelError
-from mtnas.base.groups import Selection
+from mtnas.base.groups import Selection, Size
 from mtnas.base.optional import require
 from mtnas.base.seeds import generator
 from mtnas.graph.forks import varied
+from mtnas.graph.resized import resizing_to
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,9 +44,8 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection:
-    """Every elastic group keeps a random number of random units; blocks are left out half of the time.
-
-    Every fork takes any of its options.
+    """Every elastic group keeps a random number of random units; blocks are left out half of the time; any options,
+    any size.
     """
     kept = {}
     for group in graph.groups:
@@ -52,8 +53,10 @@ def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection
             width = int(rng.integers(1, group.size + 1))
             kept[group.name] = rng.choice(group.size, width, replace=False).tolist()
     skipped = [name for name in graph.bypasses if rng.random() < 0.5]
+    sizes = (None, *graph.sizes)
+    size = sizes[int(rng.integers(len(sizes)))] if graph.sizes else None
     chosen = {item.fork.name: str(rng.choice(list(item.fork.options))) for item in graph.forks}
-    return Selection.of(kept, skipped, chosen=chosen)
+    return Selection.of(kept, skipped, size, chosen)
 
 
 def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np.ndarray]) -> None:
@@ -71,7 +74,7 @@ def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np
             )
     rng = generator(0, "graph", "prove")
     for _ in range(CUTS):
-        outputs = run_model(graph.cut(random_selection(graph, rng)), image_BCHW[:1])
+        outputs = run_model(graph.cut(replace(random_selection(graph, rng), size=None)), image_BCHW[:1])
         for name, array in expected.items():
             if outputs[name].shape[1:] != array.shape[1:]:
                 raise ModelError(f"shape {array.shape[1:]} of output {name!r}", received=str(outputs[name].shape[1:]))
@@ -86,11 +89,11 @@ def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> N
         image_BCHW: gives the shape of the images, which are random.
     """
     for name in graph.bypasses:
-        found = _differs(graph, model, image_BCHW, Selection.of({}, [name]), {name: lambda x: x})
-        if found:
+        error = _error_without(graph, model, image_BCHW, Selection.of({}, [name]))
+        if not error <= TOLERANCE:
             raise ModelError(
                 f"the graph without block {name!r} as in torch",
-                received=found,
+                received=f"relative error {error:.1e}",
                 where="elastic graph",
                 cure="name the blocks that may be left out with blocks=, without this one",
             )
@@ -99,41 +102,55 @@ def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> N
 def prove_forks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> None:
     """Raise `ModelError` unless the graph with each option computes what torch computes with it; see `prove_blocks`."""
     for chosen in varied(graph.forks):
-        forks: dict[str, Any] = {name: model.get_submodule(name) for name in chosen}
-        forwards = {name: forks[name].way(option) for name, option in chosen.items()}
-        found = _differs(graph, model, image_BCHW, Selection.of({}, chosen=chosen), forwards)
-        if found:
+        error = _error_without(graph, model, image_BCHW, Selection.of({}, chosen=chosen))
+        if not error <= TOLERANCE:
             raise ModelError(
                 f"the graph with {', '.join(f'{option} in {name}' for name, option in chosen.items())} as in torch",
-                received=found,
+                received=f"relative error {error:.1e}",
                 where="elastic graph",
                 cure="keep the forward of every option pure: the exporter sees them all in one pass",
             )
 
 
-def _differs(
-    graph: ElasticGraph,
-    model: nn.Module,
-    image_BCHW: Tensor,
-    selection: Selection,
-    forwards: Mapping[str, Callable[..., Tensor]],
-) -> str:
-    """How far a cut is from the model whose modules have other forwards; empty when it is not."""
+def prove_resized(graph: ElasticGraph, modules: Mapping[Size, nn.Module], image_BCHW: Tensor) -> None:
+    """Raise `ModelError` unless the graph at each smaller input size, whole, without its blocks, and with each option
+    of its forks, is as in torch.
+    """
+    blocks = [Selection.of({}, [name]) for name in graph.bypasses]
+    options = [Selection.of({}, chosen=chosen) for chosen in varied(graph.forks)]
+    for size, model in modules.items():
+        for selection in (Selection.of({}), *blocks, *options):
+            with resizing_to(size):
+                error = _error_without(graph, model, image_BCHW, replace(selection, size=size))
+                if not error <= TOLERANCE:
+                    told = f"relative error {error:.1e}"
+                    told += f" without {selection.skipped[0]}" if selection.skipped else ""
+                    told += "".join(f" with {option} in {name}" for name, option in selection.chosen)
+                    raise ModelError("outputs as in torch", received=told)
+
+
+def _error_without(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor, selection: Selection) -> float:
+    """How far the graph is from torch, blocks replaced by their input, forks by an option; infinity where a shape
+    differs.
+    """
     import torch
 
     image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
+    forwards: dict[str, Any] = {name: lambda x: x for name in selection.skipped}
+    for name, option in selection.chosen:
+        fork: Any = model.get_submodule(name)
+        forwards[name] = fork.way(option)
     stores = {name: model.get_submodule(name).__dict__ for name in forwards}
+    for name, forward in forwards.items():
+        stores[name]["forward"] = forward
     try:
-        for name, forward in forwards.items():
-            stores[name]["forward"] = forward
         with torch.no_grad():
             expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
     finally:
         for store in stores.values():
-            store.pop("forward", None)
+            del store["forward"]
     found = run_model(graph.cut(selection, fold_bn=False), image_BCHW.numpy())
-    errors = {
-        task: relative_error(found[task], array) if found[task].shape == array.shape else np.inf
+    return max(
+        relative_error(found[task], array) if found[task].shape == array.shape else np.inf
         for task, array in expected.items()
-    }
-    return "" if max(errors.values()) <= TOLERANCE else f"relative error {max(errors.values()):.1e}"
+    )

@@ -15,13 +15,11 @@ from mtnas.stages.costs import quick_costs
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `space.json`, `graph/` and, where the job asks for a probe, `stairs.json`; the flow then checks the budget
     against the quick costs."""
-    from mtnas.graph.build import build_elastic_graph
+    from mtnas.elastic.graph import graph_of
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
-    graph = build_elastic_graph(
-        elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, forks=elastic.open_forks
-    )
+    graph = graph_of(elastic)
     graph.save(folder / "graph")
     context.graph = graph
     smallest = elastic.selection(elastic.space.smallest)

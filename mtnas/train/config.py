@@ -9,7 +9,7 @@ from typing import Any
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.settings import sized
+from mtnas.encoders.settings import chosen_options, sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
 from mtnas.train.balance.table import BALANCES
 from mtnas.train.features.table import FEATURE_FORMS, NONE
@@ -31,6 +31,12 @@ class ModelConfig:
     """Blocks of each stage, one stage per stride from 4 on; empty = the encoder's own."""
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
+    expansion: int = 0
+    """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
+    operator: str = ""
+    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
+    squeeze: int = 0
+    """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -48,6 +54,7 @@ class ModelConfig:
         width, blocks = sized(self.encoder, self.width, self.blocks)
         object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
         object.__setattr__(self, "blocks", blocks)
+        chosen_options(self.encoder, self.encoder_options)
         check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
@@ -64,6 +71,11 @@ class ModelConfig:
             _require(sound, '"package.module:function"', self.factory, "model.factory", cure)
         elif self.arguments:
             raise JobError("no arguments without a factory", where="model.arguments", cure="set model.factory")
+
+    @property
+    def encoder_options(self) -> dict[str, int | str]:
+        """Settings that only some encoders read."""
+        return {"expansion": self.expansion, "operator": self.operator, "squeeze": self.squeeze}
 
 
 @dataclass(frozen=True, kw_only=True)

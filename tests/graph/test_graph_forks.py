@@ -17,6 +17,7 @@ from mtnas.base.files import read_json, write_json
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.device.cut import Base, cut_bytes
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.count_model import count_model
@@ -30,19 +31,17 @@ from mtnas.space.rules import SpaceRules
 
 SELECTIONS = 16
 TOLERANCE = 1e-4
+#: networks that may run at half the input size, too
+SIZED = ("nested", "kernels")
 
 
 @pytest.fixture(scope="module", params=fork_zoo.ZOO)
 def pair(request: pytest.FixtureRequest) -> tuple[ElasticModel, ElasticGraph]:
-    rules = SpaceRules(depth=True, operators=True, experts=True)
+    resolution = (0.5, 1.0) if request.param in SIZED else (1.0,)
+    rules = SpaceRules(depth=True, operators=True, experts=True, resolution=resolution)
     elastic = make_elastic(fork_zoo.network(request.param), zoo.image(), round_to=4, rules=rules)
     elastic.calibrate_with(lambda: [zoo.image(4, seed=9)])
     return elastic, graph_of(elastic)
-
-
-def graph_of(elastic: ElasticModel) -> ElasticGraph:
-    blocks, forks = elastic.skippable, elastic.open_forks
-    return build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=blocks, forks=forks)
 
 
 def drawn(elastic: ElasticModel, graph: ElasticGraph) -> list[Selection]:
@@ -178,7 +177,9 @@ def test_saved_and_loaded_with_its_forks(pair: tuple[ElasticModel, ElasticGraph]
     graph.save(tmp_path)
     loaded = ElasticGraph.load(tmp_path)
     assert loaded.forks == graph.forks and tuple(item.fork for item in loaded.forks) == elastic.open_forks
-    assert loaded.groups == graph.groups
+    assert loaded.groups == graph.groups and {s: r.forks for s, r in loaded.resized.items()} == {
+        s: r.forks for s, r in graph.resized.items()
+    }
     for selection in drawn(elastic, graph)[::3]:
         assert loaded.cut(selection).SerializeToString() == graph.cut(selection).SerializeToString()
         assert Selection.from_json(selection.to_json()) == selection
