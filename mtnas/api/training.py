@@ -24,6 +24,7 @@ from mtnas.train.checkpoint import load_weights, weights_hash
 from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.result import FinetuneResult, TrainResult
+from mtnas.train.start import start_hash
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
 
@@ -35,6 +36,7 @@ def train(
     *,
     epochs: int | None = None,
     config: TrainConfig | None = None,
+    start: str | Path | None = None,
     out: Out = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -50,6 +52,9 @@ def train(
         data: its `train` split is learned.
         epochs: passes over the split, when `config` should stay as it is otherwise.
         config: learning rate, widths per step, precision and the rest.
+        start: checkpoint of a trained network of this shape (safetensors, or a state dict that `torch.save` wrote),
+            when `config` should stay as it is otherwise. A network that is already in memory needs none:
+            `make_elastic` keeps its weights.
         out: folder for checkpoints (`2-train` in it); the same call continues an interrupted training exactly. The
             weights at the start are not compared: give a new folder to start from others.
         seed: of order, augmentation and sub-networks.
@@ -58,8 +63,10 @@ def train(
     Raises:
         TrainingDiverged: a loss is NaN or infinite; the last good checkpoint is kept.
         JobError: tasks that the data or the network does not have.
+        CheckpointError: a start that cannot be read, or whose names and shapes are not the network's.
     """
     config = _with_epochs(config or TrainConfig(), epochs)
+    config = config if start is None else replace(config, start=str(start))
     found = make_tasks(tasks, data, elastic.tasks)
     inputs = {
         **identity(elastic, weights=False),
@@ -67,6 +74,7 @@ def train(
         "data": data.info.fingerprint,
         "config": asdict(config),
         "seed": seed,
+        **({"start": start_hash(config)} if config.start else {}),
     }
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:

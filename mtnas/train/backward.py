@@ -35,7 +35,7 @@ class Backward(Protocol):
         """
         ...
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
         """One of the other sub-networks.
 
         Args:
@@ -43,6 +43,7 @@ class Backward(Protocol):
             share: of this network in the step's gradient.
             beside: a loss that belongs to no task, such as a distance of shared features. Balances do not weigh it:
                 its gradient is added to what they make of the tasks'.
+            keep: whether parts of the graph are walked through once more later.
         """
         ...
 
@@ -87,12 +88,15 @@ class AtOnce:
         (total * (share * self.parts.share)).backward()
         return total
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
         total = self.balance.apply_to(losses)
-        ((total if beside is None else total + beside) * (share * self.parts.share)).backward()
+        ((total if beside is None else total + beside) * (share * self.parts.share)).backward(retain_graph=keep)
 
     def finish(self) -> None:
-        if self.parts.last and self.balance.watches:
+        if not self.parts.last:
+            return
+        self.parts.add_everywhere([])
+        if self.balance.watches:
             self.balance.watch([parameter.grad for parameter in self.shared])
 
 
@@ -141,7 +145,8 @@ class TaskByTask:
                 self._add_flat(task, gradients, share, again)
         return total
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
+        assert not keep, "gradients of single tasks are not walked through twice"
         if beside is not None:
             (beside * (share * self.parts.share)).backward(retain_graph=True)
         self._add(losses, share * self.parts.share)
@@ -149,6 +154,7 @@ class TaskByTask:
     def finish(self) -> None:
         if not self.parts.last:
             return
+        self.parts.add_everywhere([(row, self.shared) for rows in (self.rows, self.flat) for row in rows.values()])
         for rows in (self.rows, self.flat):
             if rows:
                 weight_T = self._weights(list(rows.values()))
@@ -186,7 +192,7 @@ class TaskByTask:
             return torch.ones(len(rows))
         gram_TT = gram(rows)
         with self.parts.alike(gram_TT.device):
-            return self.balance.combine(gram_TT)
+            return self.parts.ranks.same(self.balance.combine(gram_TT))
 
 
 def add_row(rows: Rows, task: str, gradients: list[Tensor | None]) -> None:

@@ -11,11 +11,13 @@ from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
 from mtnas.encoders.settings import chosen_options, sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
-from mtnas.train.balance.table import BALANCES
+from mtnas.train.balance.table import BALANCES, PER_TASK
 from mtnas.train.features.table import FEATURE_FORMS, NONE
 
 OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
+INDEPENDENT = "independent"
+BRANCHES: tuple[str, ...] = (INDEPENDENT, "together")
 SWITCHES: tuple[str, ...] = ("auto", "always", "never")
 
 
@@ -114,6 +116,8 @@ class FitConfig:
     """always, never, or auto: whichever a short trial shows to be faster."""
     checkpoint_seconds: float = 60.0
     """Longest time between two checkpoints."""
+    wait_seconds: float = 600.0
+    """How long a process of a training by several (torchrun) waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
@@ -127,6 +131,7 @@ class FitConfig:
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
+        self._require(math.isfinite(self.wait_seconds) and self.wait_seconds > 0, "a positive number", "wait_seconds")
         self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
         check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self.where("optimizer"))
         check_name(self.balance, BALANCES, "balance", self.where("balance"))
@@ -148,6 +153,16 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    start: str = ""
+    """Checkpoint of a trained network of this shape, which becomes the full network at the start; empty = none."""
+    start_partial: bool = False
+    """Whether tensors may be missing in it, such as the heads beside a trained encoder."""
+    branches: str = INDEPENDENT
+    """independent: the encoder and each decoder have a size of their own; together: one size for all."""
+    decoders_per_encoder: int = 1
+    """Decoder settings that one pass through the encoder serves; each counts as a sub-network of the step."""
+    progressive: float = 0.0
+    """Share of training until all options are open, the largest first; 0 = all from the start."""
     feature_distill: str = NONE
     """How sub-networks follow the largest one's features: none, slice, attention, gram or project."""
     feature_weight: float = 1.0
@@ -157,6 +172,13 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start_partial and not self.start:
+            raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
+        check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
+        self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
+        self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
+        if self.decoders_per_encoder > 1:
+            self._check_reuse()
         forms = {NONE: "", **FEATURE_FORMS}
         check_name(self.feature_distill, forms, "form", self.where("feature_distill"))
         sound = math.isfinite(self.feature_weight) and self.feature_weight > 0
@@ -171,6 +193,18 @@ class TrainConfig(FitConfig):
             raise JobError("no modules without a form", where=self.where("features"), cure="set train.feature_distill")
         self._require(self.random_widths >= 0, "zero or more", "random_widths")
         self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
+
+    def _check_reuse(self) -> None:
+        """Decoders of their own need branches of their own; gradients that are weighed task by task are not shared."""
+        others = {"branches": self.branches != INDEPENDENT, "flat_radius": self.flat_radius > 0}
+        others["balance"] = self.balance in PER_TASK
+        for name in (name for name, clashes in others.items() if clashes):
+            raise JobError(
+                "one decoder per encoder with this setting",
+                received=f"decoders_per_encoder {self.decoders_per_encoder}, {name} {getattr(self, name)}",
+                where=self.where("decoders_per_encoder"),
+                cure=f"set decoders_per_encoder to 1, or another {name}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
