@@ -78,16 +78,13 @@ def train(
     }
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
-        context = given_context(job, call.run, elastic, data, found, progress)
+        shown = given_context(job, call.run, elastic, data, found, progress).progress
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
-            settle(job, elastic, data)
-            learn(elastic, tasks=found, data=data)
-            return _past(call.folder)
-        result = loop.train(
-            elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
-        )
-        call.finish(result.weights_hash)
+            result = _past(call.folder)
+        else:
+            result = loop.train(elastic, found, data.split("train"), config, call.folder, seed=seed, progress=shown)
+            call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result

@@ -16,6 +16,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `space.json`, `graph/` and, where the job asks for a probe, `stairs.json`; the flow then checks the budget
     against the quick costs."""
     from mtnas.elastic.graph import graph_of
+    from mtnas.elastic.summary import size_rows
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
@@ -28,6 +29,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "groups": group_rows(context),
         "blocks": [asdict(block) for block in elastic.blocks],
         **({"forks": [fork.to_json() for fork in elastic.forks]} if elastic.forks else {}),
+        "input_sizes": size_rows(elastic.inputs),
         "width_step": {"step": context.width_step, "asked": context.job.space.round_to},
         "log10_size": elastic.space.log10_size,
         "space": elastic.space.to_json(),

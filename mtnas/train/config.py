@@ -34,11 +34,13 @@ class ModelConfig:
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     expansion: int = 0
-    """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
+    """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit); 0 = the encoder's own."""
     operator: str = ""
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
+    attention: str = ""
+    """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -77,7 +79,12 @@ class ModelConfig:
     @property
     def encoder_options(self) -> dict[str, int | str]:
         """Settings that only some encoders read."""
-        return {"expansion": self.expansion, "operator": self.operator, "squeeze": self.squeeze}
+        return {
+            "expansion": self.expansion,
+            "operator": self.operator,
+            "squeeze": self.squeeze,
+            "attention": self.attention,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

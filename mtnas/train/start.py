@@ -7,9 +7,9 @@ dicts are unwrapped from the dicts and freed from the prefixes that training loo
 from __future__ import annotations
 
 import difflib
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -64,7 +64,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     _existing(path)
     try:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             "a safetensors file, or a state dict that torch.save wrote",
             received=str(error).strip().partition("\n")[0][:160] or type(error).__name__,

@@ -11,7 +11,7 @@ from mtnas.report.words import large, number, tasks_of
 
 
 def render(results: Results) -> Html:
-    """Size of the space, every channel group, the blocks that may be left out, and the forks to choose from."""
+    """Size of the space, every channel group, the blocks that may be left out, the forks, and the input sizes."""
     space = results["space"]
     if not space:
         return Html("")
@@ -36,8 +36,9 @@ def render(results: Results) -> Html:
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
     every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
-    forks = _forks(space.get("forks") or (), tasks)
-    return join(facts(pairs), every, _blocks(space.get("blocks") or (), tasks), forks, stairs.render(results))
+    blocks, forks = _blocks(space.get("blocks") or (), tasks), _forks(space.get("forks") or (), tasks)
+    more = blocks, forks, _sizes(space.get("input_sizes") or ())
+    return join(facts(pairs), every, *more, stairs.render(results))
 
 
 def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
@@ -70,6 +71,17 @@ def _forks(forks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
         rows.append((fork.get("name", ""), owners, fork.get("kind", ""), stays, fork.get("refused") or told))
     head = ("fork", "owners", "choice", "", "options with their multiply-adds at full width, or why there are none")
     return folded(f"All {len(forks)} forks", table("Forks", head, rows))
+
+
+def _sizes(rows: Sequence[Record]) -> Html:
+    """Every input size that the rules ask for, and why the network does not run at it."""
+    if len(rows) < 2:
+        return Html("")
+    cells = [
+        (row.get("size", ""), badge("warn", "refused") if row.get("refused") else "", row.get("refused", ""))
+        for row in rows
+    ]
+    return folded("Input sizes", table("Input sizes", ("height x width", "", "why it is not taken"), cells))
 
 
 def _counts(counts: object) -> Html | str:
