@@ -18,6 +18,7 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.model import ElasticModel
 from mtnas.job.schema import Job
+from mtnas.tasks.base import Task
 from mtnas.train import finetune as finetuning
 from mtnas.train import loop
 from mtnas.train.checkpoint import load_weights, weights_hash
@@ -25,6 +26,7 @@ from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.result import FinetuneResult, TrainResult
 from mtnas.train.start import start_hash
+from mtnas.train.watch import Watch
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
 
@@ -83,11 +85,18 @@ def train(
             elastic.load_state(load_weights(call.folder / WEIGHTS))
             result = _past(call.folder)
         else:
-            result = loop.train(elastic, found, data.split("train"), config, call.folder, seed=seed, progress=shown)
+            watch, split = _watch(elastic, found, data, config), data.split("train")
+            result = loop.train(elastic, found, split, config, call.folder, seed=seed, progress=shown, watch=watch)
             call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result
+
+
+def _watch(elastic: ElasticModel, tasks: Mapping[str, Task], data: Dataset, config: TrainConfig) -> Watch | None:
+    if not config.watch_epochs:
+        return None
+    return Watch(elastic, tasks, data.split("select"), config.watch_images, config.watch_epochs)
 
 
 class Finetuned(NamedTuple):

@@ -114,7 +114,7 @@ def check_statistics(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], g
 
 def statistics_kind(plan: Plan, selection: Selection, arrays: State, replaced: State) -> str:
     """`selection` when every batch-norm's statistics were given at this selection's sizes, or nothing was cut."""
-    whole = not selection.skipped and selection.size is None
+    whole = not (selection.skipped or selection.chosen) and selection.size is None
     if whole and all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
         return "selection"
     running = [name for name in plan.weights if name.endswith(STATISTICS)]
@@ -157,6 +157,8 @@ def cut_model(
     kind = statistics_kind(plan, selection, arrays, replaced)
     for item in plan.derived:
         arrays[item.name] = item.compute({**constants, **arrays})
+    for vector in variant.inputs:
+        vector.apply(arrays)
     for fold in variant.folds:
         arrays[fold.out_weight], arrays[fold.out_bias] = apply_fold(fold, arrays)
     model.graph.initializer.extend(numpy_helper.from_array(arrays[name], name) for name in variant.reads)

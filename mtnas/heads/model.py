@@ -1,26 +1,40 @@
-"""An encoder and one head per task: `image (B,C,H,W) -> {task: raw output}`."""
+"""An encoder and decoders: `image (B,C,H,W) -> {task: raw output}`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 
 class MultiTaskNet(nn.Module):
-    """A plain multi-task network; outputs come in the order of `heads`.
+    """A plain multi-task network; outputs come in the order of `tasks`.
 
     Args:
-        encoder: image to feature maps, fine to coarse.
-        heads: by task name.
+        encoder: image to feature maps, fine to coarse; or to {task: its maps}, where it routes by task.
+        heads: decoders of one task each, by task name.
+        joint: the decoder of all other tasks, if there are any; it reads maps that all tasks share.
+        tasks: order of the outputs; by default that of `heads`.
     """
 
-    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        heads: Mapping[str, nn.Module],
+        joint: nn.Module | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
+        self.joint = joint
+        self.tasks = tuple(heads if tasks is None else tasks)
 
     def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         rows, columns = image_BCHW.shape[-2:]
         maps = self.encoder(image_BCHW)
-        return {task: head(maps, (rows, columns)) for task, head in self.heads.items()}
+        of_task = maps if isinstance(maps, Mapping) else dict.fromkeys(self.heads, maps)
+        outputs = {task: head(of_task[task], (rows, columns)) for task, head in self.heads.items() if task in of_task}
+        if self.joint is not None:
+            outputs |= self.joint(maps, (rows, columns))
+        return {task: outputs[task] for task in self.tasks if task in outputs}
