@@ -11,9 +11,9 @@ class MultiTaskNet(nn.Module):
     """A plain multi-task network; outputs come in the order of `tasks`.
 
     Args:
-        encoder: image to feature maps, fine to coarse.
+        encoder: image to feature maps, fine to coarse; or to {task: its maps}, where it routes by task.
         heads: decoders of one task each, by task name.
-        joint: the decoder of all other tasks, if there are any.
+        joint: the decoder of all other tasks, if there are any; it reads maps that all tasks share.
         tasks: order of the outputs; by default that of `heads`.
     """
 
@@ -33,7 +33,8 @@ class MultiTaskNet(nn.Module):
     def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         rows, columns = image_BCHW.shape[-2:]
         maps = self.encoder(image_BCHW)
-        outputs = {task: head(maps, (rows, columns)) for task, head in self.heads.items()}
+        of_task = maps if isinstance(maps, Mapping) else dict.fromkeys(self.heads, maps)
+        outputs = {task: head(of_task[task], (rows, columns)) for task, head in self.heads.items() if task in of_task}
         if self.joint is not None:
             outputs |= self.joint(maps, (rows, columns))
-        return {task: outputs[task] for task in self.tasks}
+        return {task: outputs[task] for task in self.tasks if task in outputs}
