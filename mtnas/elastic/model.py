@@ -31,6 +31,7 @@ from mtnas.elastic.proof import prove as prove_groups
 from mtnas.elastic.recalibrate import estimate, tracked_norms
 from mtnas.elastic.slicing import Patch, Slicer
 from mtnas.elastic.summary import Summary, summarise
+from mtnas.elastic.task_subset import TaskSubset, find_subset, wished
 from mtnas.elastic.widths import space_of
 from mtnas.space.arch import Arch
 from mtnas.space.rules import SpaceRules
@@ -137,7 +138,8 @@ class ElasticModel:
         self._slicer = Slicer(model, structure)
         self._norms = tracked_norms(model)
         self._batches: Callable[[], Iterable[Tensor]] | None = None
-        self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()
+        self._statistics: OrderedDict[tuple[Selection, tuple[str, ...]], dict[str, Tensor]] = OrderedDict()
+        self._subsets: dict[tuple[str, ...], TaskSubset] = {self.tasks: TaskSubset()}
         self._stored_hold = True
         self._weights = weights_mark(model)
         self._training = _training_patches(model)
@@ -174,6 +176,7 @@ class ElasticModel:
         *,
         statistics: Mapping[str, Tensor] | None = None,
         training: bool = False,
+        tasks: Iterable[str] | None = None,
     ) -> dict[str, Tensor]:
         """The outputs of a selected network, as a view of the full one.
 
@@ -182,14 +185,27 @@ class ElasticModel:
             selection: kept units, skipped blocks and chosen options; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
+            tasks: answer these only; what the others alone need does not run. By default all.
         """
-        selection = self._compact(selection or FULL)
+        selection, subset = self._compact(selection or FULL), self.answering(tasks)
         if training:
-            return self._call(image_BCHW, selection, {}, self._training)
+            return subset.of(self._call(image_BCHW, selection, {}, [*self._training, *subset.patches]))
+        patches = [*self._evaluation, *subset.patches]
         if statistics is None and selection == FULL and self._stored_holds():
-            return self._call(image_BCHW, selection, {}, self._evaluation)
-        found = self.statistics(selection) if statistics is None else self._checked(statistics, selection)
-        return self._call(image_BCHW, selection, found, self._evaluation)
+            return subset.of(self._call(image_BCHW, selection, {}, patches))
+        known = statistics is not None
+        found = self._checked(statistics or {}, selection, subset) if known else self._known(selection, subset)
+        return subset.of(self._call(image_BCHW, selection, found, patches))
+
+    def answering(self, tasks: Iterable[str] | None) -> TaskSubset:
+        """What need not run when only these tasks are asked for, found and proven once; `None` is all tasks.
+
+        Raises `JobError` for unknown tasks and for none at all.
+        """
+        names = self.tasks if tasks is None else wished(tasks, self.tasks)
+        if names not in self._subsets:
+            self._subsets[names] = find_subset(self.model, self.parameter_owners, names, self.example)
+        return self._subsets[names]
 
     def _call(
         self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch]
@@ -213,23 +229,28 @@ class ElasticModel:
         self._statistics.clear()
         self._weights = weights_mark(self.model)
 
-    def statistics(self, selection: Selection = FULL) -> dict[str, Tensor]:
+    def statistics(self, selection: Selection = FULL, *, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Batch-norm statistics of a selected network, by state-dict name; estimated when they are not known.
+
+        With `tasks`, those of the layers that these tasks need; what the others alone need does not run.
 
         Raises `StaleStatistics` when they are not known and there are no calibration images.
         """
-        selection = self._compact(selection)
-        if selection == FULL:
+        return self._known(self._compact(selection), self.answering(tasks))
+
+    def _known(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
+        """The statistics of a compact selection; those of all tasks hold for some of them as well."""
+        if selection == FULL and (self._stored_holds() or not subset.tasks):
             if not self._stored_holds():
-                self._store(self._estimate(FULL))
-            return {name: tensor.clone() for name, tensor in self._cut_buffers(FULL).items()}
+                self._store(self._estimate(FULL, subset))
+            return {name: tensor.clone() for name, tensor in self._cut_buffers(FULL, subset).items()}
         self._notice_changes()
-        known = self._statistics.get(selection)
-        if known is None:
-            known = self._estimate(selection)
-            self._statistics[selection] = known
-            if len(self._statistics) > _STATISTICS_KEPT:
-                self._statistics.popitem(last=False)
+        for key in ((selection, ()), (selection, subset.tasks)):
+            if key in self._statistics:
+                return subset.without(self._statistics[key])
+        known = self._statistics[selection, subset.tasks] = self._estimate(selection, subset)
+        if len(self._statistics) > _STATISTICS_KEPT:
+            self._statistics.popitem(last=False)
         return known
 
     def _notice_changes(self) -> None:
@@ -241,10 +262,10 @@ class ElasticModel:
         self._notice_changes()
         return self._stored_hold or not self._norms
 
-    def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
+    def _cut_buffers(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
         """The stored statistics of all norms that a selection has, cut to it."""
         plan = self._slicer.plan(selection)
-        norms = [norm for norm in self._norms if not inside(norm, plan.absent)]
+        norms = [norm for norm in self._norms if not inside(norm, (*plan.absent, *subset.removed))]
         found = {}
         for name in (f"{norm}.{key}" for norm in norms for key in ("running_mean", "running_var")):
             store, key = self._slicer.stores[name]
@@ -257,9 +278,11 @@ class ElasticModel:
             store[key].copy_(tensor)
         self._stored_hold = True
 
-    def _checked(self, statistics: Mapping[str, Tensor], selection: Selection) -> Mapping[str, Tensor]:
+    def _checked(
+        self, statistics: Mapping[str, Tensor], selection: Selection, subset: TaskSubset
+    ) -> Mapping[str, Tensor]:
         """The caller's statistics; raises `StaleStatistics` unless they have this selection's names and widths."""
-        for name, own in self._cut_buffers(selection).items():
+        for name, own in self._cut_buffers(selection, subset).items():
             if name not in statistics or statistics[name].shape != own.shape:
                 given = tuple(statistics[name].shape) if name in statistics else "nothing"
                 raise StaleStatistics(
@@ -270,7 +293,7 @@ class ElasticModel:
                 )
         return statistics
 
-    def _estimate(self, selection: Selection) -> dict[str, Tensor]:
+    def _estimate(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
         if not self._norms:
             return {}
         if self._batches is None:
@@ -282,24 +305,32 @@ class ElasticModel:
             )
 
         def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
-            return self._call(image_BCHW, selection, {}, [*self._evaluation, *patches])
+            return self._call(image_BCHW, selection, {}, [*self._evaluation, *subset.patches, *patches])
 
         found = estimate(run, self._norms, self._batches())
         if not found:
             raise StaleStatistics(
                 "calibration images", received="no batch", where="calibrate_with", cure="give at least one batch"
             )
-        return {name: found.get(name, own) for name, own in self._cut_buffers(selection).items()}
+        return {name: found.get(name, own) for name, own in self._cut_buffers(selection, subset).items()}
 
     # --- taking out ---------------------------------------------------------------------------------------------
 
     def extract(
-        self, selection: Selection | Arch | HasArch, *, statistics: Mapping[str, Tensor] | None = None
+        self,
+        selection: Selection | Arch | HasArch,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        tasks: Iterable[str] | None = None,
     ) -> nn.Module:
-        """The selected network as a plain module with weights of its own, in evaluation mode."""
+        """The selected network as a plain module with weights of its own, in evaluation mode.
+
+        With `tasks`, it answers these alone, and what only the others need is not in it.
+        """
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
-        found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
-        return extract(self.model, self._slicer, self._slicer.plan(chosen), found)
+        subset = self.answering(tasks)
+        found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
+        return subset.reduce(extract(self.model, self._slicer, self._slicer.plan(chosen), found))
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
         """Move the most important units of every group to the front; the full network's function stays.

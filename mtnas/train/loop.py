@@ -84,6 +84,7 @@ class Sandwich:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
+        self.asked = tuple(tasks) if set(tasks) < set(elastic.tasks) else None
         self.features = make_features(elastic, config)
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
         self.parts = StepParts()
@@ -121,7 +122,7 @@ class Sandwich:
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):
-            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True)
+            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True, tasks=self.asked)
         return label_losses(self.tasks, outputs, batch.targets)
 
     def _student(self, selection: Selection, batch: StepBatch, teacher: Teacher, share: float) -> Tensor | None:
@@ -141,9 +142,9 @@ class Sandwich:
         """Outputs and features of one network in training mode."""
         with batch.mode.autocast(batch.image_BCHW.device):
             if self.features is None:
-                return self.elastic.run(batch.image_BCHW, selection, training=True), []
+                return self.elastic.run(batch.image_BCHW, selection, training=True, tasks=self.asked), []
             with self.features.watching() as found:
-                outputs = self.elastic.run(batch.image_BCHW, selection, training=True)
+                outputs = self.elastic.run(batch.image_BCHW, selection, training=True, tasks=self.asked)
             return outputs, self.features.tensors(found)
 
 
