@@ -5,6 +5,7 @@
     profile = mtnas.profile(elastic, device="local-ort")
     front = mtnas.search(elastic, tasks, data, profile, budget={"latency_ms": "50%"}, floors={"depth": "-3%"})
     small = elastic.extract(front.pick(preference={"segmentation": 2}))
+    other = elastic.configure(budget={"latency_ms": "30%"}, preference={"depth": 3})    # another trade-off, no training
     pruned, result = mtnas.prune(small, example_inputs, score=score_fn, budget={"latency_ms": "80%"}, profile=profile)
 
 `train`, `measure`, `search`, `prune`, `quantize`, `export` and `verify` are functions and packages of the same name at
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.certifying import certify
+    from mtnas.api.configuring import configure
     from mtnas.api.data import make_tasks, open_data
-    from mtnas.api.elastic import make_elastic
+    from mtnas.api.elastic import make_elastic, only_tasks
     from mtnas.api.exporting import export
     from mtnas.api.profiling import DeviceProfile, load_profile, profile
     from mtnas.api.pruning import prune
@@ -49,6 +51,7 @@ _VERBS = {
 }
 _NAMES = {
     "certify": "mtnas.api.certifying:certify",
+    "configure": "mtnas.api.configuring:configure",
     "costs": "mtnas.api.where:costs",
     "width_steps": "mtnas.api.where:width_steps",
     "make_elastic": "mtnas.api.elastic:make_elastic",
@@ -58,6 +61,7 @@ _NAMES = {
     "DeviceProfile": "mtnas.api.profiling:DeviceProfile",
     "open_data": "mtnas.api.data:open_data",
     "make_tasks": "mtnas.api.data:make_tasks",
+    "only_tasks": "mtnas.api.elastic:only_tasks",
     "references": "mtnas.api.references:references",
     "OneOf": "mtnas.forks.one_of:OneOf",
     "SumOf": "mtnas.forks.sum_of:SumOf",
@@ -69,6 +73,7 @@ __all__ = [
     "SumOf",
     "__version__",
     "certify",
+    "configure",
     "costs",
     "export",
     "finetune",
@@ -76,6 +81,7 @@ __all__ = [
     "make_elastic",
     "make_tasks",
     "measure",
+    "only_tasks",
     "open_data",
     "profile",
     "prune",

@@ -183,6 +183,33 @@ def pick(
 
 
 @app.command()
+def configure(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="Limit, such as latency_ms=50% or macs=2e7.")] = None,
+    prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
+    floor: Annotated[list[str] | None, typer.Option(help="Floor, such as depth=0.6 or depth=-3%.")] = None,
+    strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
+    export: Annotated[Path | None, typer.Option(help="Write the network as ONNX to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the network for a budget and a preference from a finished run, without training.
+
+    Preferred tasks get larger decoders; the shared encoder is searched in what is left of the budget.
+    """
+    from mtnas.search.config import ConfigureConfig
+    from mtnas.search.configure import Wish
+    from mtnas.stages.configure import configure_run, configured_text
+    from mtnas.stages.pick import PickRequest
+
+    request = PickRequest.parse(latency_ms, prefer or (), floor or (), budget or ())
+    wish = Wish(request.budget, request.preference, request.floors)
+    config = ConfigureConfig(strategy=strategy)
+    result = configure_run(run, wish, config, export=export, progress=ConsoleProgress())
+    _emit(as_json, result, configured_text(result))
+
+
+@app.command()
 def certify(
     target: Annotated[Path, typer.Argument(help="Folder of a run, or an ONNX file.")],
     latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,

@@ -80,7 +80,7 @@ def check_groups(subject: Subject) -> None:
     assert [block.name for block in subject.elastic.blocks if block.refused] == []
 
 
-def check_cuts(subject: Subject, count: int = 6) -> None:
+def check_cuts(subject: Subject, count: int = 4) -> None:
     """A cut of the elastic graph, in onnxruntime, is the extracted torch module; so is the view of the full one."""
     picture = zoo.image(1, SIDE, seed=4)
     for selection in subject.selections(count):

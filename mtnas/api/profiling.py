@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtnas.api.given import Out, device_config, given_context, identity, workplace
+from mtnas.api.known import learn
 from mtnas.base.files import read_json, write_json
 from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress
@@ -104,13 +105,19 @@ def profile(
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
     with workplace(out, "profile", inputs) as call:
-        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+        graph = build_elastic_graph(
+            elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
+        )
         if call.done:
-            return DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
+            found = DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
+            learn(elastic, profile=found)
+            return found
         context = given_context(Job(device=config, seed=seed), call.run, elastic, progress=progress)
         context.graph = graph
         call.finish(stage.run(context, call.folder))
-        return DeviceProfile(context.profile, graph, config)
+        found = DeviceProfile(context.profile, graph, config)
+        learn(elastic, profile=found)
+        return found
 
 
 def load_profile(folder: str | Path) -> DeviceProfile:

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 from mtnas.api.data import Tasks, make_tasks
 from mtnas.api.given import Call, Out, given_context, identity, settle, tasks_identity, workplace
+from mtnas.api.known import check_profile, learn
 from mtnas.api.profiling import DeviceProfile
 from mtnas.base.budget import Budget, Floor
-from mtnas.base.errors import JobError
 from mtnas.base.files import write_json
 from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress
@@ -28,7 +28,6 @@ from mtnas.stages.profile import full_costs
 from mtnas.tasks.base import Task
 
 Bounds = Mapping[str, float | int | str]
-_PROFILE_AGAIN = "profile this model: mtnas.profile(elastic, device=...)"
 
 
 def search(
@@ -76,12 +75,13 @@ def search(
     found = make_tasks(tasks, data, elastic.tasks)
     wishes: dict[str, Bounds] = {"budget": budget or {}, "floors": floors or {}, "preference": preference or {}}
     job = _job(wishes, _with_trials(config, trials), score or ScoreConfig(), profile.config, seed)
-    _check_profile(elastic, profile)
+    check_profile(elastic, profile)
     settle(job, elastic, data)
     with workplace(out, "search", _inputs(job, elastic, found, data, profile)) as call:
         if not call.done:
             inputs = RunFolder(call.folder / "inputs")
             _search(call, given_context(job, inputs, elastic, data, found, progress), profile)
+        learn(elastic, tasks=found, data=data, profile=profile, score=job.score)
         return Front.load(call.folder / "front.json")
 
 
@@ -134,25 +134,3 @@ def _smallest_costs(context: RunContext) -> dict[str, Cost]:
     costs: dict[str, Cost] = {**counted_costs(context, point.selection)}
     costs["latency_ms"] = point.record.statistic(context.job.device.statistic)
     return {**costs, **measured_singly(context, context.cut(point.selection))}
-
-
-def _check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
-    """Groups, blocks that may be left out, and input size must be those that were profiled."""
-    ours = [(group.name, group.size, group.frozen) for group in elastic.groups]
-    theirs = [(group.name, group.size, group.frozen) for group in profile.graph.groups]
-    sizes = tuple(elastic.example.shape[1:]), tuple(profile.graph.input_shape[1:])
-    if ours != theirs or sizes[0] != sizes[1]:
-        raise JobError(
-            f"a profile of this elastic model, input {sizes[0]}",
-            received=f"other channel groups, or input {sizes[1]}",
-            where="profile",
-            cure=_PROFILE_AGAIN,
-        )
-    depths = tuple(elastic.skippable), tuple(profile.graph.bypasses)
-    if depths[0] != depths[1]:
-        raise JobError(
-            f"a profile that leaves out {', '.join(depths[0]) or 'no block'}",
-            received=f"one that leaves out {', '.join(depths[1]) or 'no block'}",
-            where="profile",
-            cure=_PROFILE_AGAIN,
-        )

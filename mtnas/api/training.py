@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
 from mtnas.api.given import Out, given_context, identity, settle, tasks_identity, workplace
+from mtnas.api.known import learn
 from mtnas.base.files import read_json
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
@@ -22,6 +24,7 @@ from mtnas.train import loop
 from mtnas.train.checkpoint import load_weights, weights_hash
 from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
+from mtnas.train.own import only_own
 from mtnas.train.result import FinetuneResult, TrainResult
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
@@ -34,6 +37,7 @@ def train(
     *,
     epochs: int | None = None,
     config: TrainConfig | None = None,
+    own: bool = False,
     out: Out = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -45,10 +49,12 @@ def train(
 
     Args:
         elastic: from `make_elastic`.
-        tasks: names of targets, tasks by name, or None for every output that is a target of the data.
+        tasks: names of targets, tasks by name, or None for every output that is a target of the data. Of fewer tasks
+            than the network has, the decoders of the others do not run and stay as they are.
         data: its `train` split is learned.
         epochs: passes over the split, when `config` should stay as it is otherwise.
         config: learning rate, widths per step, precision and the rest.
+        own: train only what no other task needs, so that a task is added later and the others' outputs stay the same.
         out: folder for checkpoints (`2-train` in it); the same call continues an interrupted training exactly. The
             weights at the start are not compared: give a new folder to start from others.
         seed: of order, augmentation and sub-networks.
@@ -66,6 +72,7 @@ def train(
         "data": data.info.fingerprint,
         "config": asdict(config),
         "seed": seed,
+        **({"own": True} if own else {}),
     }
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
@@ -73,12 +80,15 @@ def train(
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
             settle(job, elastic, data)
+            learn(elastic, tasks=found, data=data)
             return _past(call.folder)
-        result = loop.train(
-            elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
-        )
+        with only_own(elastic, found) if own else nullcontext():
+            result = loop.train(
+                elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
+            )
         call.finish(result.weights_hash)
         settle(job, elastic, data)
+        learn(elastic, tasks=found, data=data)
     return result
 
 

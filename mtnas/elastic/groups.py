@@ -20,6 +20,7 @@ from mtnas.base.forks import Fork, needs_of, offered
 from mtnas.base.groups import ChannelGroup, Member
 from mtnas.base.tables import nearest
 from mtnas.elastic.layers import BOTH, OUT, ROLES, Port, PortAxis, axes, unsupported
+from mtnas.elastic.sizes import InputSizes
 from mtnas.elastic.trace import IMAGE, Trace, trace
 
 Unit = dict[Port, list[int]]
@@ -43,6 +44,7 @@ class Structure:
         parameter_owners: tasks that each parameter reaches.
         bare_norms: norms without tensors.
         blocks: blocks that may be left out, and those that look like it but may not.
+        inputs: the sizes that the network may run at.
         forks: forks that may be chosen from, and those that may not.
     """
 
@@ -50,6 +52,7 @@ class Structure:
     parameter_owners: Mapping[str, tuple[str, ...]]
     bare_norms: tuple[BareNorm, ...] = ()
     blocks: tuple[Block, ...] = ()
+    inputs: InputSizes = InputSizes()
     forks: tuple[Fork, ...] = ()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -16,24 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside, skippable_names
-from mtnas.base.errors import CheckpointError, ModelError, StaleStatistics
+from mtnas.base.errors import CheckpointError, JobError, ModelError, StaleStatistics
 from mtnas.base.forks import Fork, offered
-from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.elastic import sort
-from mtnas.elastic.blocks import depth_choices, find_blocks, skipped_at
-from mtnas.elastic.contract import check_example, try_model
+from mtnas.elastic.blocks import find_blocks, skipped_at
+from mtnas.elastic.contract import check_example
 from mtnas.elastic.extract import extract
-from mtnas.elastic.fork_proof import prove_forks
-from mtnas.elastic.forks import drop_forks, find_forks, fork_choices, run_everything
-from mtnas.elastic.groups import Structure, find_groups, ignored_names
-from mtnas.elastic.owners import parameter_owners
-from mtnas.elastic.proof import prove as prove_groups
+from mtnas.elastic.groups import Structure, ignored_names
 from mtnas.elastic.recalibrate import estimate, tracked_norms
+from mtnas.elastic.sizes import InputSizes, find_sizes
 from mtnas.elastic.slicing import Patch, Slicer
+from mtnas.elastic.structure import find_structure, space_of_structure
 from mtnas.elastic.summary import Summary, summarise
 from mtnas.elastic.task_subset import TaskSubset, find_subset, wished
-from mtnas.elastic.widths import space_of
 from mtnas.space.arch import Arch
+from mtnas.space.resolution import chosen_size
 from mtnas.space.rules import SpaceRules
 from mtnas.space.space import Space
 
@@ -46,6 +45,18 @@ class HasArch(Protocol):
 
     @property
     def arch(self) -> Arch: ...
+
+
+class Configurer(Protocol):
+    """Finds the network of an elastic model for limits by name, weights by task and floors by task."""
+
+    def __call__(
+        self,
+        elastic: ElasticModel,
+        budget: Mapping[str, float | int | str],
+        preference: Mapping[str, float],
+        floors: Mapping[str, float | int | str],
+    ) -> HasArch: ...
 
 
 def make_elastic(
@@ -61,7 +72,8 @@ def make_elastic(
     """Find, prove and offer the channel groups of any network `image (B,C,H,W) -> dict[task, Tensor]`.
 
     Where the rules have depth, or blocks are named, blocks that can be left out are found and proven as well; where
-    they have operators or experts, the options of every `OneOf` or `SumOf`.
+    they have operators or experts, the options of every `OneOf` or `SumOf`; where they have resolution, the network is
+    tried at every smaller input size.
 
     The model is copied; the caller's stays as it is.
 
@@ -79,10 +91,11 @@ def make_elastic(
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
     rules = rules or SpaceRules()
-    structure = _structure(network, example, ignored, rules, prove)
+    structure = find_structure(network, example, ignored, rules, prove)
     if rules.depth or blocks:
         structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
-    chosen = skippable_names(structure.blocks) or offered(structure.forks)
+    structure = replace(structure, inputs=find_sizes(network, example, rules.resolution))
+    chosen = skippable_names(structure.blocks) or offered(structure.forks) or structure.inputs.sizes
     if not any(group.elastic for group in structure.groups) and not chosen:
         frozen = "; ".join(f"{group.name}: {group.frozen}" for group in structure.groups[:6])
         raise ModelError(
@@ -91,27 +104,7 @@ def make_elastic(
             where="make_elastic",
             cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
         )
-    widths, depths = space_of(structure.groups, rules, round_to).choices, depth_choices(structure.blocks)
-    space = Space((*widths, *depths, *fork_choices(structure.forks)))
-    return ElasticModel(network, structure, space, example)
-
-
-def _structure(
-    network: nn.Module, example: Tensor, ignored: frozenset[str], rules: SpaceRules, prove: bool
-) -> Structure:
-    """Groups and forks of a network; forks without a choice, and forks that fail their proof, lose their options."""
-    forks = find_forks(network, example, rules)
-    while True:
-        traced = run_everything(copy.deepcopy(network).requires_grad_(True), forks)
-        owners = parameter_owners(traced, try_model(traced, example))
-        structure = find_groups(traced, example, owners, ignored, forks)
-        if not prove:
-            return structure
-        structure = prove_groups(traced.requires_grad_(False), structure, example)
-        failed = prove_forks(copy.deepcopy(network).requires_grad_(False), structure, example)
-        if not failed:
-            return structure
-        forks = drop_forks(network, forks, failed)
+    return ElasticModel(network, structure, space_of_structure(structure, rules, round_to), example)
 
 
 class ElasticModel:
@@ -119,9 +112,9 @@ class ElasticModel:
 
     Args:
         model: the full network, in evaluation mode.
-        structure: its channel groups, blocks and forks, frozen and refused ones included, and the owners of its
-            parameters.
-        space: the widths, depths and options to choose from.
+        structure: its channel groups, blocks, forks and input sizes, frozen and refused ones included, and the owners
+            of its parameters.
+        space: the widths, depths, options and input sizes to choose from.
         example: an image batch.
     """
 
@@ -129,6 +122,7 @@ class ElasticModel:
         self.model = model
         self.groups: tuple[ChannelGroup, ...] = structure.groups
         self.blocks: tuple[Block, ...] = structure.blocks
+        self.inputs: InputSizes = structure.inputs
         self.forks: tuple[Fork, ...] = structure.forks
         self.parameter_owners = dict(structure.parameter_owners)
         self.space = space
@@ -141,6 +135,7 @@ class ElasticModel:
         self._statistics: OrderedDict[tuple[Selection, tuple[str, ...]], dict[str, Tensor]] = OrderedDict()
         self._subsets: dict[tuple[str, ...], TaskSubset] = {self.tasks: TaskSubset()}
         self._stored_hold = True
+        self.configurer: Configurer | None = None
         self._weights = weights_mark(model)
         self._training = _training_patches(model)
         self._evaluation: list[Patch] = [(layer.__dict__, "training", False) for layer in model.modules()]
@@ -148,18 +143,24 @@ class ElasticModel:
     # --- running ------------------------------------------------------------------------------------------------
 
     def selection(self, arch: Arch | HasArch) -> Selection:
-        """The prefix widths, depths and options of an arch, or of what carries one, without what is whole."""
+        """Prefix widths, depths, options and input size of an arch, or of what carries one, without what is whole."""
         arch = arch if isinstance(arch, Arch) else arch.arch
         self.space.check(arch)
         widths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "width"}
         depths = {c.name: int(arch[c.name]) for c in self.space.choices if c.kind == "depth"}
         chosen = {fork.name: str(arch[fork.choice]) for fork in self.open_forks}
-        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), chosen=chosen))
+        size = chosen_size(self.space, arch)
+        return self._compact(Selection.prefix(widths, skipped_at(self.blocks, depths), size, chosen))
 
     @property
     def skippable(self) -> tuple[str, ...]:
         """Names of the blocks that may be left out."""
         return skippable_names(self.blocks)
+
+    @property
+    def resized(self) -> dict[Size, nn.Module]:
+        """The whole network for each smaller input size, as a plain module that resizes by itself."""
+        return {size: self.inputs.resizing(size).attach(copy.deepcopy(self.model)) for size in self.inputs.sizes}
 
     @property
     def open_forks(self) -> tuple[Fork, ...]:
@@ -181,21 +182,20 @@ class ElasticModel:
         """The outputs of a selected network, as a view of the full one.
 
         Args:
-            image_BCHW: the images.
-            selection: kept units, skipped blocks and chosen options; `None` is the full network.
+            image_BCHW: the images, at full size whatever size the network runs at; so are the outputs.
+            selection: kept units, skipped blocks, chosen options and input size; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
             tasks: answer these only; what the others alone need does not run. By default all.
         """
         selection, subset = self._compact(selection or FULL), self.answering(tasks)
         if training:
-            return subset.of(self._call(image_BCHW, selection, {}, [*self._training, *subset.patches]))
-        patches = [*self._evaluation, *subset.patches]
+            return self._call(image_BCHW, selection, {}, self._training, subset)
         if statistics is None and selection == FULL and self._stored_holds():
-            return subset.of(self._call(image_BCHW, selection, {}, patches))
+            return self._call(image_BCHW, selection, {}, self._evaluation, subset)
         known = statistics is not None
         found = self._checked(statistics or {}, selection, subset) if known else self._known(selection, subset)
-        return subset.of(self._call(image_BCHW, selection, found, patches))
+        return self._call(image_BCHW, selection, found, self._evaluation, subset)
 
     def answering(self, tasks: Iterable[str] | None) -> TaskSubset:
         """What need not run when only these tasks are asked for, found and proven once; `None` is all tasks.
@@ -208,10 +208,18 @@ class ElasticModel:
         return self._subsets[names]
 
     def _call(
-        self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch]
+        self,
+        image_BCHW: Tensor,
+        selection: Selection,
+        tensors: Mapping[str, Tensor],
+        patches: Sequence[Patch],
+        subset: TaskSubset,
     ) -> dict[str, Tensor]:
-        with self._slicer.applied(self._slicer.plan(selection), tensors, patches):
-            return self.model(image_BCHW)
+        with self._slicer.applied(self._slicer.plan(selection), tensors, [*patches, *subset.patches]):
+            if selection.size is None:
+                return subset.of(self.model(image_BCHW))
+            resizing = self.inputs.resizing(selection.size)
+            return resizing.enlarge(subset.of(self.model(resizing.shrink(image_BCHW))))
 
     # --- batch-norm statistics ----------------------------------------------------------------------------------
 
@@ -305,7 +313,7 @@ class ElasticModel:
             )
 
         def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
-            return self._call(image_BCHW, selection, {}, [*self._evaluation, *subset.patches, *patches])
+            return self._call(image_BCHW, selection, {}, [*self._evaluation, *patches], subset)
 
         found = estimate(run, self._norms, self._batches())
         if not found:
@@ -330,7 +338,41 @@ class ElasticModel:
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         subset = self.answering(tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
-        return subset.reduce(extract(self.model, self._slicer, self._slicer.plan(chosen), found))
+        return self._taken_out(chosen, found, subset)
+
+    def _taken_out(self, selection: Selection, statistics: Mapping[str, Tensor], subset: TaskSubset) -> nn.Module:
+        small = subset.reduce(extract(self.model, self._slicer, self._slicer.plan(selection), statistics))
+        return small if selection.size is None else self.inputs.resizing(selection.size).attach(small)
+
+    def configure_with(self, configurer: Configurer | None) -> None:
+        """What answers `configure`; `mtnas.train`, `mtnas.profile` and `mtnas.search` set one that knows theirs."""
+        self.configurer = configurer
+
+    def configure(
+        self,
+        budget: Mapping[str, float | int | str] | None = None,
+        preference: Mapping[str, float] | None = None,
+        floors: Mapping[str, float | int | str] | None = None,
+    ) -> HasArch:
+        """The network for a budget and a preference, without training; `extract` takes it out.
+
+        Args:
+            budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": "50%"}`.
+            preference: task -> weight, 1 where silent; preferred tasks get larger decoders.
+            floors: task -> worst allowed score, absolute or relative to the unpruned network: `{"depth": "-3%"}`.
+
+        Raises:
+            JobError: the tasks and data to score networks with are not known yet.
+            Infeasible: no network was found that keeps them.
+        """
+        if self.configurer is None:
+            raise JobError(
+                "an elastic model that knows its tasks and data",
+                received="one that was neither trained nor searched in this process",
+                where="configure",
+                cure="call mtnas.configure(elastic, tasks, data, profile, budget=...), or mtnas.train first",
+            )
+        return self.configurer(self, budget or {}, preference or {}, floors or {})
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
         """Move the most important units of every group to the front; the full network's function stays.
@@ -368,11 +410,12 @@ class ElasticModel:
         self.weights_changed()
 
     def summary(self) -> Summary:
-        """Groups, blocks, forks, owners, what is frozen or refused and why, and the largest possible gain."""
-        smallest = self._slicer.plan(self.selection(self.space.smallest))
-        sizes = tuple(extract(self.model, self._slicer, plan, {}) for plan in (self._slicer.plan(FULL), smallest))
+        """Groups, blocks, forks, sizes, owners, what is frozen or refused and why, and the largest possible gain."""
+        ends = FULL, self.selection(self.space.smallest)
+        sizes = self._taken_out(ends[0], {}, TaskSubset()), self._taken_out(ends[1], {}, TaskSubset())
         device = next(self.model.parameters()).device
-        return summarise((self.groups, self.blocks, self.forks), self.space, self.example.to(device), sizes)
+        parts = self.groups, self.blocks, self.forks, self.inputs
+        return summarise(parts, self.space, self.example.to(device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:

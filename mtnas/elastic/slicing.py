@@ -71,6 +71,7 @@ class Slicer:
     def __init__(self, network: nn.Module, structure: Structure) -> None:
         self.groups = {group.name: group for group in structure.groups}
         self.blocks = skippable_names(structure.blocks)
+        self.sizes = structure.inputs.sizes
         self.forks = offered(structure.forks)
         self.bare_norms = structure.bare_norms
         self.layers = dict(network.named_modules())
@@ -99,7 +100,7 @@ class Slicer:
         return plan
 
     def _make_plan(self, selection: Selection) -> Plan:
-        selection.check(tuple(self.groups.values()), self.blocks, forks=self.forks)
+        selection.check(tuple(self.groups.values()), self.blocks, self.sizes, self.forks)
         cuts: dict[str, list[Cut]] = {}
         for (name, axis), kept in self._kept(selection).items():
             prefix = kept.size == 0 or kept[-1] == kept.size - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,12 +14,13 @@ from torch.nn.modules.conv import _ConvNd
 
 from mtnas.base.blocks import Block
 from mtnas.base.forks import Fork
-from mtnas.base.groups import ChannelGroup
+from mtnas.base.groups import ChannelGroup, size_text
+from mtnas.elastic.sizes import InputSizes
 from mtnas.elastic.widths import channels_per_unit
 from mtnas.space.space import Space
 
 Sizes = tuple[nn.Module, ...]
-Parts = tuple[Sequence[ChannelGroup], Sequence[Block], Sequence[Fork]]
+Parts = tuple[Sequence[ChannelGroup], Sequence[Block], Sequence[Fork], InputSizes]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Summary:
 
     groups: tuple[GroupRow, ...]
     blocks: tuple[Block, ...]
+    inputs: InputSizes
     tasks: tuple[str, ...]
     input_shape: tuple[int, ...]
     largest: Cost
@@ -87,6 +90,7 @@ class Summary:
             ],
             "blocks": [asdict(block) for block in self.blocks],
             **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
+            "input_sizes": size_rows(self.inputs),
             "largest": {"params": self.largest.params, "macs": self.largest.macs},
             "smallest": {"params": self.smallest.params, "macs": self.smallest.macs},
             "log10_archs": self.log10_archs,
@@ -106,6 +110,9 @@ class Summary:
             lines += ["", *_table([("block", "tasks", "depth choice"), *(self._block_cells(b) for b in self.blocks)])]
         if self.forks:
             lines += ["", *_table([("fork", "tasks", "options"), *(self._fork_cells(fork) for fork in self.forks)])]
+        if len(rows := size_rows(self.inputs)) > 1:
+            cells = [(row["size"], "", f"refused: {row['refused']}" if row["refused"] else "") for row in rows]
+            lines += ["", *_table([("input size", "", ""), *cells])]
         lines += ["", *_table([("", "parameters", "MACs"), *self._costs()])]
         return "\n".join(lines)
 
@@ -126,6 +133,12 @@ class Summary:
         yield "largest", f"{self.largest.params:,}", f"{self.largest.macs:,}"
         yield "smallest", f"{self.smallest.params:,}", f"{self.smallest.macs:,}"
         yield "at most", f"{self.params_factor:.1f} times fewer", f"{self.macs_factor:.1f} times fewer"
+
+
+def size_rows(inputs: InputSizes) -> list[dict[str, str]]:
+    """Every input size of a network, the full one last, and why it may not be taken; empty when it may."""
+    refused = {size: "" for size in inputs.sizes} | dict(inputs.refused) | {inputs.full: ""}
+    return [{"size": size_text(size), "refused": refused[size]} for size in sorted(refused, key=math.prod)]
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
@@ -179,12 +192,12 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     """Build the summary.
 
     Args:
-        parts: all groups, frozen ones included, and all blocks and forks, refused ones included.
-        space: the widths and depths.
+        parts: all groups, blocks, forks and input sizes, frozen and refused ones included.
+        space: the widths, depths, options and input sizes.
         example_BCHW: an image batch.
         sizes: the largest and the smallest network, as plain modules.
     """
-    rows, (groups, blocks, forks) = [], parts
+    rows, (groups, blocks, forks, inputs) = [], parts
     for group in groups:
         per_unit = channels_per_unit(group)
         choice = space.by_name.get(group.name)
@@ -194,4 +207,5 @@ def summarise(parts: Parts, space: Space, example_BCHW: Tensor, sizes: Sizes) ->
     with torch.no_grad():
         tasks = tuple(sizes[0](example_BCHW))
     shape = tuple(example_BCHW.shape)
-    return Summary(tuple(rows), tuple(blocks), tasks, shape, largest, smallest, space.log10_size, tuple(forks))
+    log10_archs = space.log10_size
+    return Summary(tuple(rows), tuple(blocks), inputs, tasks, shape, largest, smallest, log10_archs, tuple(forks))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtnas.base.tables import lookup
 from mtnas.encoders.base import Encoder
-from mtnas.encoders.settings import sized
+from mtnas.encoders.settings import chosen_options, sized
 from mtnas.encoders.table import ENCODERS
 
 
 def make_encoder(
-    name: str, *, width: int = 0, depth: Sequence[int] = (), in_channels: int = 3, output_stride: int = 16
+    name: str,
+    *,
+    width: int = 0,
+    depth: Sequence[int] = (),
+    in_channels: int = 3,
+    output_stride: int = 16,
+    options: Mapping[str, int | str] | None = None,
 ) -> Encoder:
     """A new encoder with freshly drawn weights (from torch's default generator).
 
@@ -21,8 +27,15 @@ def make_encoder(
         depth: blocks of each stage; empty = the encoder's own.
         in_channels: channels of the image.
         output_stride: the coarsest stride.
+        options: what else the encoder reads (`OPTIONS`); the encoder's own where 0, empty or left out.
     """
     width, depth = sized(name, width, depth)
     encoder: type[Encoder] = lookup(name, ENCODERS, "encoder", "model.encoder")
-    made: Encoder = encoder(width=width, depth=depth, in_channels=in_channels, output_stride=output_stride)  # type: ignore[call-arg]
+    made: Encoder = encoder(  # type: ignore[call-arg]
+        width=width,
+        depth=depth,
+        in_channels=in_channels,
+        output_stride=output_stride,
+        **chosen_options(name, options or {}),
+    )
     return made

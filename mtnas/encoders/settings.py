@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ENCODERS, MOST_STAGES, SIZES
+from mtnas.encoders.table import ENCODERS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
 
 
 def sized(name: str, width: int, blocks: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -29,3 +29,27 @@ def sized(name: str, width: int, blocks: Sequence[int]) -> tuple[int, tuple[int,
             cure=f"write {list(own_blocks)}",
         )
     return width or own_width, blocks
+
+
+def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int | str]:
+    """All settings that an encoder reads beside its size; what is 0 or empty is its own. Raises `JobError`.
+
+    Args:
+        name: a row of `ENCODERS`.
+        given: settings of the job, those of other encoders included.
+    """
+    own = OPTIONS.get(name, {})
+    for key, value in given.items():
+        if value and key not in own:
+            users = [encoder for encoder, options in OPTIONS.items() if key in options]
+            raise JobError(
+                f"an encoder that reads model.{key}",
+                received=name,
+                where=f"model.{key}",
+                cure=f"leave it out, or choose {' or '.join(users)}",
+            )
+        if isinstance(value, int) and value < 0:
+            raise JobError("zero or more", received=str(value), where=f"model.{key}", cure="0 = the encoder's own")
+    if given.get("operator"):
+        check_name(str(given["operator"]), UIB_OPERATORS, "operator", "model.operator")
+    return {key: given.get(key) or value for key, value in own.items()}

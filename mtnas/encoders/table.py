@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 ENCODERS: dict[str, str] = {
     "resnet": "mtnas.encoders.resnet:ResNet",
     "mobilenet": "mtnas.encoders.mobilenet:MobileNet",
@@ -10,6 +12,8 @@ ENCODERS: dict[str, str] = {
     "resnet50": "mtnas.encoders.residual:BottleneckResNet",
     "mobilenet_v2": "mtnas.encoders.mobilenet_v2:MobileNetV2",
     "mobilenet_v3": "mtnas.encoders.mobilenet_v3:MobileNetV3",
+    "uib": "mtnas.encoders.uib:UniversalNet",
+    "hrnet": "mtnas.encoders.hrnet:HRNet",
 }
 
 #: Width and blocks of each stage where a job names none: as published, or as this package has used them.
@@ -21,7 +25,23 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
     "resnet50": (64, (3, 4, 6, 3)),
     "mobilenet_v2": (32, (2, 3, 7, 4)),
     "mobilenet_v3": (16, (2, 3, 6, 3)),
+    "uib": (32, (1, 2, 4, 4)),
+    "hrnet": (16, (2, 2, 2, 2)),
 }
 
 #: Most stages an encoder can have; the others take any number.
 MOST_STAGES: dict[str, int] = {"mobilenet_v2": 4, "mobilenet_v3": 4}
+
+#: Settings of a job that an encoder reads beside its size, each with its own value.
+OPTIONS: dict[str, Mapping[str, int | str]] = {
+    "mobilenet": {"expansion": 4},
+    "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0},
+}
+
+#: Universal inverted bottlenecks: whether there is a depthwise convolution (before, after) the expansion.
+UIB_OPERATORS: dict[str, tuple[bool, bool]] = {
+    "ib": (False, True),
+    "convnext": (True, False),
+    "extra_dw": (True, True),
+    "ffn": (False, False),
+}

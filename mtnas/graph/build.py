@@ -10,20 +10,22 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from mtnas.base.errors import ModelError
-from mtnas.base.groups import ChannelGroup
+from mtnas.base.groups import ChannelGroup, Size
 from mtnas.base.optional import require
+from mtnas.graph.bypass import Bypass
 from mtnas.graph.elastic_graph import ElasticGraph, StateNames
 from mtnas.graph.labels import BATCH
 from mtnas.graph.marks import mark, take_marks
-from mtnas.graph.network import IMAGE
-from mtnas.graph.prove import prove, prove_blocks
+from mtnas.graph.network import IMAGE, split_weights
+from mtnas.graph.prove import prove, prove_blocks, prove_resized
+from mtnas.graph.resized import Resized, resizing_to
 from mtnas.graph.sanitise import inline_constants
 
 if TYPE_CHECKING:
@@ -38,15 +40,17 @@ def build_elastic_graph(
     groups: Sequence[ChannelGroup],
     *,
     blocks: Sequence[str] = (),
+    resized: Mapping[Size, nn.Module] | None = None,
     opset: int = 20,
 ) -> ElasticGraph:
-    """Export the largest network, follow its channel groups and find its blocks.
+    """Export the largest network, follow its channel groups and find its blocks; once more for each smaller input size.
 
     Args:
         model: `image (B,C,H,W) -> dict[task, Tensor]`; it is copied, not changed.
         example_BCHW: one image or more, of the size the network will run at.
         groups: from `make_elastic`.
         blocks: names of the blocks that may be left out, from `make_elastic`.
+        resized: `ElasticModel.resized`: the same network for each smaller input size, with the same images.
         opset: 20 or 21.
 
     Raises:
@@ -59,14 +63,35 @@ def build_elastic_graph(
     with torch.no_grad():
         expected = plain(image)
     check_outputs(expected)
-    marked = copy.deepcopy(plain)
-    mark(marked, blocks)
-    proto = export(marked, image, tuple(expected), opset)
-    bypasses = take_marks(proto, blocks)
-    graph = ElasticGraph(proto, groups, state_names(plain, proto), bypasses)
+    proto, bypasses = _marked_export(plain, image, tuple(expected), blocks, opset)
+    names = state_names(plain, proto)
+    modules = {size: copy.deepcopy(module).cpu().eval() for size, module in (resized or {}).items()}
+    smaller = {size: _resized(module, size, image, tuple(expected), blocks, opset) for size, module in modules.items()}
+    graph = ElasticGraph(proto, groups, names, bypasses, resized=smaller)
     prove(graph, image.numpy(), {name: tensor.numpy() for name, tensor in expected.items()})
     prove_blocks(graph, plain, image)
+    prove_resized(graph, modules, image)
     return graph
+
+
+def _marked_export(
+    module: nn.Module, image_BCHW: Tensor, outputs: tuple[str, ...], blocks: Sequence[str], opset: int
+) -> tuple[onnx.ModelProto, dict[str, Bypass]]:
+    """The network as ONNX, and where its blocks lie."""
+    marked = copy.deepcopy(module)
+    mark(marked, blocks)
+    proto = export(marked, image_BCHW, outputs, opset)
+    return proto, take_marks(proto, blocks)
+
+
+def _resized(
+    module: nn.Module, size: Size, image_BCHW: Tensor, outputs: tuple[str, ...], blocks: Sequence[str], opset: int
+) -> Resized:
+    """The graph of the network at a smaller input size, without weights."""
+    with resizing_to(size):
+        proto, bypasses = _marked_export(module, image_BCHW, outputs, blocks, opset)
+    skeleton, _weights = split_weights(proto, list(module.state_dict()))
+    return Resized(skeleton, bypasses)
 
 
 def check_outputs(outputs: Any) -> None:

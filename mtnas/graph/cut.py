@@ -114,7 +114,8 @@ def check_statistics(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], g
 
 def statistics_kind(plan: Plan, selection: Selection, arrays: State, replaced: State) -> str:
     """`selection` when every batch-norm's statistics were given at this selection's sizes, or nothing was cut."""
-    if not selection.skipped and all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
+    whole = not selection.skipped and selection.size is None
+    if whole and all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
         return "selection"
     running = [name for name in plan.weights if name.endswith(STATISTICS)]
     own = all(name in replaced and replaced[name].shape == arrays[name].shape for name in running)

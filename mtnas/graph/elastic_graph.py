@@ -13,7 +13,7 @@ import onnx
 
 from mtnas.base.errors import CheckpointError
 from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
-from mtnas.base.groups import ChannelGroup, Selection
+from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.graph.bypass import Bypass, Bypasses, without_blocks
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
@@ -21,6 +21,7 @@ from mtnas.graph.features import FeatureTable, make_features
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
+from mtnas.graph.resized import Resized, at_camera_size, read_resized, write_resized
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
@@ -51,6 +52,7 @@ class ElasticGraph:
         names: how the torch model names its numbers.
         bypasses: the blocks that may be left out, by name.
         weights: initializers that are not in the model itself.
+        resized: the same network behind a resize of the image, by the input size it then runs at.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ElasticGraph:
         names: StateNames,
         bypasses: Bypasses | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
+        resized: Mapping[Size, Resized] | None = None,
     ) -> None:
         self.groups = tuple(groups)
         self.names = names
@@ -69,8 +72,10 @@ class ElasticGraph:
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
         self._weights = {**held, **(weights or {})}
+        self.resized: Mapping[Size, Resized] = dict(resized or {})
         self._shallower: OrderedDict[tuple[str, ...], ElasticGraph] = OrderedDict()
-        self._sized: dict[tuple[int, int], ElasticGraph] = {}
+        self._smaller: dict[Size, ElasticGraph] = {}
+        self._sized: dict[Size, ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
@@ -92,7 +97,8 @@ class ElasticGraph:
         groups = [ChannelGroup.from_json(group) for group in data["groups"]]
         names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
         bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
-        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses)
+        resized = read_resized(folder, data.get("resized", []))
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, resized=resized)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -108,6 +114,7 @@ class ElasticGraph:
             "aliases": dict(self.names.aliases),
             "groups": [group.to_json() for group in self.groups],
             "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
+            "resized": write_resized(folder, self.resized),
         }
         write_json(folder / PLAN_FILE, record)
 
@@ -118,6 +125,24 @@ class ElasticGraph:
         model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in self._weights.items())
         set_batch(model, "batch")
         return model
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The smaller input sizes that the network may run at; images and outputs keep theirs."""
+        return tuple(self.resized)
+
+    def resized_to(self, size: Size | None) -> ElasticGraph:
+        """The elastic graph of the network behind a resize to one of `sizes`; itself for None."""
+        if size is None:
+            return self
+        if size not in self._smaller:
+            model, bypasses = self.resized[size].model, self.resized[size].bypasses
+            read = {name for node in model.graph.node for name in node.input}
+            weights = {name: array for name, array in self._weights.items() if name in read}
+            copied = onnx.ModelProto()
+            copied.CopyFrom(model)
+            self._smaller[size] = ElasticGraph(copied, self.groups, self.names, bypasses, weights)
+        return self._smaller[size]
 
     def without(self, skipped: tuple[str, ...]) -> ElasticGraph:
         """The elastic graph of the network without these blocks; the last ones asked for are kept."""
@@ -150,12 +175,12 @@ class ElasticGraph:
         `mtnas.statistics` is `selection` or `full`.
 
         Args:
-            selection: the kept units and skipped blocks.
+            selection: the kept units, skipped blocks and the size that the network runs at.
             state: weights that replace the file's own; full-size or already sliced.
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
             dynamic_batch: leave the batch size open.
-            input_size: height and width in pixels, where they are not the example's.
+            input_size: height and width in pixels of the images, where they are not the example's.
         """
         if input_size is not None and tuple(input_size) != self.input_shape[2:]:
             return self.at_input_size(input_size).cut(
@@ -166,12 +191,14 @@ class ElasticGraph:
         return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
 
     def _at(self, selection: Selection) -> ElasticGraph:
-        """The graph at a selection's depth; raises `SpaceError` when the selection does not fit."""
-        selection.check(self.groups, tuple(self.bypasses))
-        return self.without(selection.skipped)
+        """The graph at a selection's size and depth; raises `SpaceError` when the selection does not fit."""
+        selection.check(self.groups, tuple(self.bypasses), self.sizes)
+        return self.resized_to(selection.size).without(selection.skipped)
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
         """The same network and groups for images of another height and width, worked out once per size.
+
+        A selection's size then means the same share of the images; sizes that do not allow this are left out.
 
         Raises:
             ModelError: the graph has its input size baked in.
@@ -181,7 +208,10 @@ class ElasticGraph:
             return self
         if (height, width) not in self._sized:
             model = at_input_size(self.full_model(), (height, width))
-            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses)
+            resized = at_camera_size(
+                {at: self.resized_to(at).full_model() for at in self.sizes}, self.resized, (height, width)
+            )
+            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses, resized=resized)
         return self._sized[height, width]
 
     @cached_property
@@ -196,16 +226,18 @@ class ElasticGraph:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
         graph = self._at(selection)
         values = graph._features.values(selection)
-        if not self.bypasses:
+        if not self.bypasses and not self.resized:
             return values
         found = dict(zip(graph._features.names, values, strict=True))
         return np.array([found.get(name, 0.0) for name in self.feature_names])
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew."""
+        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew;
+        then what appears only at smaller input sizes."""
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
-        return tuple(dict.fromkeys(name for skipped in depths for name in self.without(skipped)._features.names))
+        graphs = [self.resized_to(size).without(skipped) for size in (None, *self.sizes) for skipped in depths]
+        return tuple(dict.fromkeys(name for graph in graphs for name in graph._features.names))
 
     @cached_property
     def _counter(self) -> Counter:

@@ -9,7 +9,7 @@ decide. Where neither holds the size is refused, never guessed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -28,18 +28,19 @@ _RESIZE_SIZES = 3
 _MOST_POOLS = 4
 
 
-def at_input_size(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto:
+def at_input_size(model: onnx.ModelProto, size: tuple[int, int], fixed: Collection[str] = ()) -> onnx.ModelProto:
     """A copy of a network for images of another height and width.
 
     Args:
         model: static shapes but for the batch; weights as initializers. It is left alone.
         size: height and width in pixels.
+        fixed: names of pooling nodes whose windows stay as they are.
 
     Raises:
         ModelError: the graph has its input size baked in, or a number in it could mean several things.
     """
     old = infer_shapes(_bare(model), _arrays(model))
-    pools = [node.name for node in model.graph.node if _may_adapt(node, old)]
+    pools = [node.name for node in model.graph.node if node.name not in fixed and _may_adapt(node, old)]
     if len(pools) <= _MOST_POOLS:
         choices: list[tuple[bool, ...]] = list(itertools.product((False, True), repeat=len(pools)))
     else:

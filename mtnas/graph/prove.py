@@ -5,15 +5,17 @@ a few random cuts run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from mtnas.base.errors import ModelError
-from mtnas.base.groups import Selection
+from mtnas.base.groups import Selection, Size
 from mtnas.base.optional import require
 from mtnas.base.seeds import generator
+from mtnas.graph.resized import resizing_to
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,13 +43,15 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection:
-    """Every elastic group keeps a random number of random units; blocks are left out half of the time."""
+    """Every elastic group keeps a random number of random units; blocks are left out half of the time; any size."""
     kept = {}
     for group in graph.groups:
         if group.elastic:
             width = int(rng.integers(1, group.size + 1))
             kept[group.name] = rng.choice(group.size, width, replace=False).tolist()
-    return Selection.of(kept, [name for name in graph.bypasses if rng.random() < 0.5])
+    skipped = [name for name in graph.bypasses if rng.random() < 0.5]
+    sizes = (None, *graph.sizes)
+    return Selection.of(kept, skipped, sizes[int(rng.integers(len(sizes)))] if graph.sizes else None)
 
 
 def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np.ndarray]) -> None:
@@ -65,7 +69,7 @@ def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np
             )
     rng = generator(0, "graph", "prove")
     for _ in range(CUTS):
-        outputs = run_model(graph.cut(random_selection(graph, rng)), image_BCHW[:1])
+        outputs = run_model(graph.cut(replace(random_selection(graph, rng), size=None)), image_BCHW[:1])
         for name, array in expected.items():
             if outputs[name].shape[1:] != array.shape[1:]:
                 raise ModelError(f"shape {array.shape[1:]} of output {name!r}", received=str(outputs[name].shape[1:]))
@@ -79,26 +83,44 @@ def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> N
         model: the network it was made from.
         image_BCHW: gives the shape of the images, which are random.
     """
-    import torch
-
-    image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
     for name in graph.bypasses:
-        block = model.get_submodule(name)
-        block.__dict__["forward"] = lambda x: x
-        try:
-            with torch.no_grad():
-                expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
-        finally:
-            del block.__dict__["forward"]
-        found = run_model(graph.cut(Selection.of({}, [name]), fold_bn=False), image_BCHW.numpy())
-        errors = {
-            task: relative_error(found[task], array) if found[task].shape == array.shape else np.inf
-            for task, array in expected.items()
-        }
-        if not max(errors.values()) <= TOLERANCE:
+        error = _error_without(graph, model, image_BCHW, Selection.of({}, [name]))
+        if not error <= TOLERANCE:
             raise ModelError(
                 f"the graph without block {name!r} as in torch",
-                received=f"relative error {max(errors.values()):.1e}",
+                received=f"relative error {error:.1e}",
                 where="elastic graph",
                 cure="name the blocks that may be left out with blocks=, without this one",
             )
+
+
+def prove_resized(graph: ElasticGraph, modules: Mapping[Size, nn.Module], image_BCHW: Tensor) -> None:
+    """Raise `ModelError` unless the graph at each smaller input size, whole and without its blocks, is as in torch."""
+    for size, model in modules.items():
+        for skipped in ((), *((name,) for name in graph.bypasses)):
+            with resizing_to(size):
+                error = _error_without(graph, model, image_BCHW, Selection.of({}, skipped, size))
+                if not error <= TOLERANCE:
+                    told = f"relative error {error:.1e}" + (f" without {skipped[0]}" if skipped else "")
+                    raise ModelError("outputs as in torch", received=told)
+
+
+def _error_without(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor, selection: Selection) -> float:
+    """How far the graph is from torch, blocks replaced by their input; infinity where a shape differs."""
+    import torch
+
+    image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
+    blocks = [model.get_submodule(name) for name in selection.skipped]
+    for block in blocks:
+        block.__dict__["forward"] = lambda x: x
+    try:
+        with torch.no_grad():
+            expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
+    finally:
+        for block in blocks:
+            del block.__dict__["forward"]
+    found = run_model(graph.cut(selection, fold_bn=False), image_BCHW.numpy())
+    return max(
+        relative_error(found[task], array) if found[task].shape == array.shape else np.inf
+        for task, array in expected.items()
+    )

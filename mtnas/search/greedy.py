@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from mtnas.search.decoders import UNORDERED_KINDS
 from mtnas.search.judge import Judge
 from mtnas.space.arch import Arch
 from mtnas.space.choice import Choice
@@ -93,6 +94,9 @@ def _steps_down(space: Space, judge: Judge, arch: Arch) -> Iterator[tuple[str, A
     """For each choice, the nearest cheaper option that comes closer to the limits; costs may be staircases."""
     excess = judge.excess(arch)
     for choice in space.choices:
+        if choice.kind in UNORDERED_KINDS:
+            yield from ((name, step) for name, step in _others(choice, arch) if judge.excess(step) < excess)
+            continue
         for index in range(choice.index(arch[choice.name]) - 1, -1, -1):
             step = _with(arch, choice, index)
             if judge.excess(step) < excess:
@@ -103,11 +107,21 @@ def _steps_down(space: Space, judge: Judge, arch: Arch) -> Iterator[tuple[str, A
 def _steps_up(space: Space, judge: Judge, arch: Arch) -> Iterator[tuple[str, Arch]]:
     """For each choice, the next option, where it keeps the limits."""
     for choice in space.choices:
+        if choice.kind in UNORDERED_KINDS:
+            yield from ((name, step) for name, step in _others(choice, arch) if not judge.excess(step))
+            continue
         index = choice.index(arch[choice.name]) + 1
         if index < len(choice.options):
             step = _with(arch, choice, index)
             if not judge.excess(step):
                 yield choice.name, step
+
+
+def _others(choice: Choice, arch: Arch) -> Iterator[tuple[str, Arch]]:
+    """Every other option of a choice without order, each a step of its own."""
+    for index, option in enumerate(choice.options):
+        if option != arch[choice.name]:
+            yield f"{choice.name}={option}", _with(arch, choice, index)
 
 
 def _with(arch: Arch, choice: Choice, index: int) -> Arch:
@@ -126,10 +140,10 @@ def _best(
     """The step with the lowest price; None when every price is infinite.
 
     Args:
-        steps: by choice.
-        known: choice -> change of the loss when it was last measured, here or at an earlier network; is written to.
+        steps: by choice, or by choice and option.
+        known: step -> change of the loss when it was last measured, here or at an earlier network; is written to.
         measure: change of the loss, measured here.
-        price: (choice, change) -> what to order by.
+        price: (step, change) -> what to order by.
         lazy: believe earlier changes until they would win.
     """
     fresh: set[str] = set()

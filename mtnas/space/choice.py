@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mtnas.base.errors import SpaceError
+from mtnas.base.groups import Size
 from mtnas.space.arch import Option
 
 KINDS = ("width", "depth", "operator", "experts", "resolution", "precision")
@@ -19,7 +21,7 @@ class Choice:
 
     Args:
         name: unique in its space; a width choice has the name of its channel group, a depth choice that of its stage,
-            the choice of a fork its name with `/operator` or `/experts` behind it.
+            the choice of a fork its name with `/operator` or `/experts` behind it, that of the input size is `input`.
         options: at least one, without duplicates; cheapest first, the last one is the unpruned network's.
         kind: a row of `KINDS`; the options of an `operator` are names, and no two are more alike than others.
         owners: the tasks that the decision touches; several = shared encoder.
@@ -43,6 +45,8 @@ class Choice:
                 received=str(self.options),
                 where=f"choice {self.name}",
             )
+        if self.kind == "resolution" and list(self.options) != sorted(self.options, key=_area):
+            raise SpaceError("input sizes in ascending area", received=str(self.options), where=f"choice {self.name}")
 
     def index(self, option: Option) -> int:
         if option not in self.options:
@@ -55,3 +59,15 @@ class Choice:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Choice:
         return Choice(data["name"], tuple(data["options"]), data["kind"], tuple(data["owners"]))
+
+
+def read_size(option: Option) -> Size:
+    """Height and width in pixels of an option such as `48x64`."""
+    height, sign, width = str(option).partition("x")
+    if not sign or not (height.isdecimal() and width.isdecimal()) or not int(height) * int(width):
+        raise SpaceError("height x width in pixels, such as 48x64", received=repr(option), where="input size")
+    return int(height), int(width)
+
+
+def _area(option: Option) -> int:
+    return math.prod(read_size(option))

@@ -1,6 +1,7 @@
 """Rules that turn a model's channel groups into width choices: which fractions, on which steps, never below what.
 
-They also say whether blocks that can be left out become depth choices, and forks choices of operators and experts.
+They also say whether blocks that can be left out become depth choices, and forks choices of operators and experts, and
+which smaller input sizes may be taken.
 
 A rule file lies in `search_spaces/` or anywhere else; its grammar is told in `search_spaces/README.md`.
 """
@@ -38,7 +39,7 @@ class Override:
 
 @dataclass(frozen=True)
 class SpaceRules:
-    """How wide a group may be, whether blocks may be left out, and whether forks may be chosen from.
+    """How wide a group may be, whether blocks may be left out, forks be chosen from, and at which sizes it may run.
 
     Args:
         shared: fractions of the full width for groups that reach several tasks.
@@ -49,6 +50,7 @@ class SpaceRules:
         depth: whether the blocks of a stage may be left out, from its end.
         operators: whether every `OneOf` may run any of its options.
         experts: whether every `SumOf` may run its first branches alone.
+        resolution: fractions of the full height and width that the image may be resized to.
         description: one line for people.
     """
 
@@ -60,6 +62,7 @@ class SpaceRules:
     depth: bool = False
     operators: bool = False
     experts: bool = False
+    resolution: tuple[float, ...] = (1.0,)
     description: str = ""
 
     def ratios(self, group_name: str, owners: int) -> tuple[float, ...]:
@@ -153,6 +156,7 @@ def parse_rules(raw: object, where: str) -> SpaceRules:
         depth=_flag(data.get("depth", defaults.depth), f"{where}: depth"),
         operators=_flag(data.get("operators", defaults.operators), f"{where}: operators"),
         experts=_flag(data.get("experts", defaults.experts), f"{where}: experts"),
+        resolution=_ratios(data.get("resolution", defaults.resolution), f"{where}: resolution"),
         description=str(data.get("description", "")),
     )
 

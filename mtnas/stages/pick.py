@@ -5,32 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtnas.base.errors import JobError
 from mtnas.stages.folder import RunFolder
+
+if TYPE_CHECKING:
+    from mtnas.space.arch import Arch
+    from mtnas.stages.context import RunContext
 
 
 @dataclass(frozen=True)
 class PickRequest:
     """What the user asks of the front."""
 
-    budget: dict[str, float] = field(default_factory=dict)
+    budget: dict[str, float | str] = field(default_factory=dict)
     preference: dict[str, float] = field(default_factory=dict)
     floors: dict[str, float | str] = field(default_factory=dict)
 
     @staticmethod
-    def parse(latency_ms: float | None, prefer: Sequence[str], floors: Sequence[str]) -> PickRequest:
-        """Read `task=value` pairs; raises `JobError` on anything else."""
-        budget = {} if latency_ms is None else {"latency_ms": latency_ms}
+    def parse(
+        latency_ms: float | None, prefer: Sequence[str], floors: Sequence[str], limits: Sequence[str] = ()
+    ) -> PickRequest:
+        """Read `task=value` pairs, and `limit=value` ones; raises `JobError` on anything else."""
+        budget: dict[str, float | str] = dict(_pair(text, "--budget", "macs=50%") for text in limits)
+        if latency_ms is not None:
+            budget["latency_ms"] = latency_ms
         weights = {name: _number(value, "--prefer") for name, value in (_pair(text, "--prefer") for text in prefer)}
         return PickRequest(budget, weights, dict(_pair(text, "--floor") for text in floors))
 
 
-def _pair(text: str, where: str) -> tuple[str, str]:
+def _pair(text: str, where: str, example: str = "segmentation=2") -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not name or not value:
-        raise JobError("task=value", received=repr(text), where=where, cure="for example segmentation=2")
+        what = "limit=value" if where == "--budget" else "task=value"
+        raise JobError(what, received=repr(text), where=where, cure=f"for example {example}")
     return name, value
 
 
@@ -55,13 +64,11 @@ def pick_from_run(path: Path, request: PickRequest, export: Path | None) -> dict
 
 
 def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
-    """Cut the picked network from the supernet, statistics re-estimated, and write it."""
-    from mtnas.export.onnx_file import write_onnx
+    """Write the picked network; refuses a job that was changed since the search."""
     from mtnas.job.read import read_job
     from mtnas.space.arch import Arch
     from mtnas.stages.context import RunContext
     from mtnas.stages.inputs import inputs_hash
-    from mtnas.stages.network import Network
 
     context = RunContext(read_job(path / "job.resolved.yaml"), path)
     if not context.run.finished("search", inputs_hash(context, "search")):
@@ -71,8 +78,16 @@ def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
             where=str(path),
             cure="finish the run with the changed job, or run the old job again, then pick",
         )
+    return export_arch(context, Arch.from_json(arch), target)
+
+
+def export_arch(context: RunContext, arch: Arch, target: Path) -> Path:
+    """Cut a network from the supernet of a run, statistics re-estimated, and write it as ONNX."""
+    from mtnas.export.onnx_file import write_onnx
+    from mtnas.stages.network import Network
+
     elastic = context.trained
-    network = Network.of_elastic("picked", elastic.selection(Arch.from_json(arch)), elastic)
+    network = Network.of_elastic("picked", elastic.selection(arch), elastic)
     return write_onnx(network.onnx(context.graph), target)
 
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 Scores = dict[str, dict[str, float]]
 
 
-def score_selection(context: RunContext, selection: Selection, *, limit: int | None = None) -> Scores:
-    """Metrics of a sub-network of the supernet on the select split, statistics re-estimated."""
+def score_selection(
+    context: RunContext, selection: Selection, *, split: str = "select", limit: int | None = None
+) -> Scores:
+    """Metrics of a sub-network of the supernet on one split, statistics re-estimated."""
     from mtnas.score.score import score
 
     elastic = context.elastic
@@ -24,7 +26,7 @@ def score_selection(context: RunContext, selection: Selection, *, limit: int | N
     return score(
         lambda image_BCHW: elastic.run(image_BCHW, selection, statistics=statistics),
         context.tasks,
-        context.split("select"),
+        context.split(split),
         limit=limit,
         batch_size=context.job.score.batch_size,
     )

@@ -19,7 +19,9 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+    graph = build_elastic_graph(
+        elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
+    )
     graph.save(folder / "graph")
     context.graph = graph
     smallest = elastic.selection(elastic.space.smallest)

@@ -35,7 +35,7 @@ class Backward(Protocol):
         """
         ...
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
         """One of the other sub-networks.
 
         Args:
@@ -43,6 +43,7 @@ class Backward(Protocol):
             share: of this network in the step's gradient.
             beside: a loss that belongs to no task, such as a distance of shared features. Balances do not weigh it:
                 its gradient is added to what they make of the tasks'.
+            keep: whether parts of the graph are walked through once more later.
         """
         ...
 
@@ -87,9 +88,9 @@ class AtOnce:
         (total * (share * self.parts.share)).backward()
         return total
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
         total = self.balance.apply_to(losses)
-        ((total if beside is None else total + beside) * (share * self.parts.share)).backward()
+        ((total if beside is None else total + beside) * (share * self.parts.share)).backward(retain_graph=keep)
 
     def finish(self) -> None:
         if self.parts.last and self.balance.watches:
@@ -141,7 +142,8 @@ class TaskByTask:
                 self._add_flat(task, gradients, share, again)
         return total
 
-    def student(self, losses: Losses, share: float, beside: Tensor | None = None) -> None:
+    def student(self, losses: Losses, share: float, beside: Tensor | None = None, *, keep: bool = False) -> None:
+        assert not keep, "gradients of single tasks are not walked through twice"
         if beside is not None:
             (beside * (share * self.parts.share)).backward(retain_graph=True)
         self._add(losses, share * self.parts.share)

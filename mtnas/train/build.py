@@ -40,6 +40,7 @@ def build_model(
             depth=config.blocks,
             in_channels=in_channels,
             output_stride=config.output_stride,
+            options=config.encoder_options,
         )
         channels = [level.channels for level in encoder.levels]
         heads: dict[str, nn.Module] = {}

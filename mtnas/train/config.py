@@ -9,13 +9,15 @@ from typing import Any
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.settings import sized
+from mtnas.encoders.settings import chosen_options, sized
 from mtnas.heads.table import DENSE_HEADS, HEADS
-from mtnas.train.balance.table import BALANCES
+from mtnas.train.balance.table import BALANCES, PER_TASK
 from mtnas.train.features.table import FEATURE_FORMS, NONE
 
 OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
+INDEPENDENT = "independent"
+BRANCHES: tuple[str, ...] = (INDEPENDENT, "together")
 SWITCHES: tuple[str, ...] = ("auto", "always", "never")
 
 
@@ -31,6 +33,12 @@ class ModelConfig:
     """Blocks of each stage, one stage per stride from 4 on; empty = the encoder's own."""
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
+    expansion: int = 0
+    """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
+    operator: str = ""
+    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
+    squeeze: int = 0
+    """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -48,6 +56,7 @@ class ModelConfig:
         width, blocks = sized(self.encoder, self.width, self.blocks)
         object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
         object.__setattr__(self, "blocks", blocks)
+        chosen_options(self.encoder, self.encoder_options)
         check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
@@ -64,6 +73,11 @@ class ModelConfig:
             _require(sound, '"package.module:function"', self.factory, "model.factory", cure)
         elif self.arguments:
             raise JobError("no arguments without a factory", where="model.arguments", cure="set model.factory")
+
+    @property
+    def encoder_options(self) -> dict[str, int | str]:
+        """Settings that only some encoders read."""
+        return {"expansion": self.expansion, "operator": self.operator, "squeeze": self.squeeze}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +150,12 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    branches: str = INDEPENDENT
+    """independent: the encoder and each decoder have a size of their own; together: one size for all."""
+    decoders_per_encoder: int = 1
+    """Decoder settings that one pass through the encoder serves; each counts as a sub-network of the step."""
+    progressive: float = 0.0
+    """Share of training until all options are open, the largest first; 0 = all from the start."""
     feature_distill: str = NONE
     """How sub-networks follow the largest one's features: none, slice, attention, gram or project."""
     feature_weight: float = 1.0
@@ -145,6 +165,11 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
+        self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
+        self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
+        if self.decoders_per_encoder > 1:
+            self._check_reuse()
         forms = {NONE: "", **FEATURE_FORMS}
         check_name(self.feature_distill, forms, "form", self.where("feature_distill"))
         sound = math.isfinite(self.feature_weight) and self.feature_weight > 0
@@ -159,6 +184,18 @@ class TrainConfig(FitConfig):
             raise JobError("no modules without a form", where=self.where("features"), cure="set train.feature_distill")
         self._require(self.random_widths >= 0, "zero or more", "random_widths")
         self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
+
+    def _check_reuse(self) -> None:
+        """Decoders of their own need branches of their own; gradients that are weighed task by task are not shared."""
+        others = {"branches": self.branches != INDEPENDENT, "flat_radius": self.flat_radius > 0}
+        others["balance"] = self.balance in PER_TASK
+        for name in (name for name, clashes in others.items() if clashes):
+            raise JobError(
+                "one decoder per encoder with this setting",
+                received=f"decoders_per_encoder {self.decoders_per_encoder}, {name} {getattr(self, name)}",
+                where=self.where("decoders_per_encoder"),
+                cure=f"set decoders_per_encoder to 1, or another {name}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

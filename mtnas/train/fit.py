@@ -149,7 +149,7 @@ class Fitter:
         """The batch on the training device."""
         image_BCHW, targets = batch
         moved = {name: target.to(self.device) for name, target in targets.items()}
-        return StepBatch(step, mode.image(image_BCHW, self.device), moved, mode)
+        return StepBatch(step, mode.image(image_BCHW, self.device), moved, mode, step / self.total)
 
     def _clip(self) -> float:
         """Clip the gradients; returns their norm before that."""

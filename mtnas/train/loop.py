@@ -7,7 +7,7 @@ and, if wanted, features; gradients add up, then one step is taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mtnas.base.progress import Progress, Silent
 from mtnas.base.seeds import generator
 from mtnas.data.base import Split
 from mtnas.elastic.model import ElasticModel
+from mtnas.space.arch import Arch
 from mtnas.tasks.base import Task
 from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
@@ -31,7 +32,8 @@ from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.parts import StepParts
 from mtnas.train.result import TrainResult
-from mtnas.train.sampling import step_archs
+from mtnas.train.reuse import Relay, shared_modules
+from mtnas.train.sampling import opened, step_archs
 
 
 def train(
@@ -86,6 +88,7 @@ class Sandwich:
         self.largest = elastic.selection(elastic.space.largest)
         self.asked = tuple(tasks) if set(tasks) < set(elastic.tasks) else None
         self.features = make_features(elastic, config)
+        self.shared = shared_modules(elastic) if config.decoders_per_encoder > 1 else ()
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
         self.parts = StepParts()
         self.backward = make_backward(self.balance, elastic.model, shared, config.flat_radius, self.parts)
@@ -105,9 +108,8 @@ class Sandwich:
         return self.elastic.state()
 
     def accumulate(self, batch: StepBatch) -> dict[str, float]:
-        rng = generator(self.seed, "archs", batch.step)
-        archs = step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
-        share = 1.0 / (1 + len(archs))
+        archs = self.archs(batch)
+        share = 1.0 / (1 + sum(len(alike) for alike in archs))
         again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
         outputs, features = self._run(self.largest, batch)
         losses = label_losses(self.tasks, outputs, batch.targets)
@@ -116,26 +118,67 @@ class Sandwich:
         teacher = Teacher(
             {name: outputs[name].detach() for name in self.tasks}, [feature.detach() for feature in features]
         )
-        distances = [self._student(self.elastic.selection(arch), batch, teacher, share) for arch in archs]
+        distances = [distance for alike in archs for distance in self._students(alike, batch, teacher, share)]
         self.backward.finish()
         return reported | _mean(distances)
+
+    def archs(self, batch: StepBatch) -> list[list[Arch]]:
+        """The sub-networks of a step beside the largest; those of one list have the same shared part."""
+        space = opened(self.elastic.space, batch.done, self.config.progressive)
+        rng = generator(self.seed, "archs", batch.step)
+        return step_archs(space, rng, self.config, self.elastic.space.largest)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):
             outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True, tasks=self.asked)
         return label_losses(self.tasks, outputs, batch.targets)
 
-    def _student(self, selection: Selection, batch: StepBatch, teacher: Teacher, share: float) -> Tensor | None:
-        """Gradients of one sub-network; returns the distance of its features."""
+    def _students(
+        self, archs: Sequence[Arch], batch: StepBatch, teacher: Teacher, share: float
+    ) -> Iterator[Tensor | None]:
+        """Gradients of sub-networks with the same shared part, which runs once; yields their features' distances."""
+        selections = [self.elastic.selection(arch) for arch in archs]
+        if len(selections) == 1:
+            yield self._student(selections[0], batch, teacher, share)
+            return
+        relay = Relay(self.elastic.model, self.shared)
+        with relay.recording():
+            distance = self._student(selections[0], batch, teacher, share, len(selections), keep=True)
+        for selection in selections[1:]:
+            with relay.replaying():
+                self._student(selection, batch, teacher, share, 0)
+        relay.backward()
+        yield from [distance] * len(selections)
+
+    def _student(
+        self,
+        selection: Selection,
+        batch: StepBatch,
+        teacher: Teacher,
+        share: float,
+        features_of: int = 1,
+        *,
+        keep: bool = False,
+    ) -> Tensor | None:
+        """Gradients of one sub-network; returns the distance of its features.
+
+        Args:
+            selection: the sub-network.
+            batch: what it sees.
+            teacher: what it follows.
+            share: of this network in the step's gradient.
+            features_of: for how many networks its features count.
+            keep: whether parts of its graph are walked through once more later.
+        """
         outputs, features = self._run(selection, batch)
         losses = label_losses(self.tasks, outputs, batch.targets)
         if self.config.distill_weight > 0:
             losses = mixed(losses, teacher_losses(self.tasks, outputs, teacher.outputs), self.config.distill_weight)
-        if self.features is None:
-            self.backward.student(losses, share)
+        if self.features is None or not features_of:
+            self.backward.student(losses, share, keep=keep)
             return None
         distance = self.features.distance(features, teacher.features, selection)
-        self.backward.student(losses, share, self.config.feature_weight * distance)
+        self.backward.student(losses, share, features_of * self.config.feature_weight * distance, keep=keep)
         return distance.detach()
 
     def _run(self, selection: Selection, batch: StepBatch) -> tuple[dict[str, Tensor], list[Tensor]]:

@@ -25,12 +25,14 @@ class StepBatch:
         image_BCHW: normalised images in the mode's layout.
         targets: by task.
         mode: how the arithmetic runs.
+        done: share of the training's steps before this one.
     """
 
     step: int
     image_BCHW: Tensor
     targets: Mapping[str, Tensor]
     mode: Mode
+    done: float = 1.0
 
     def split(self, count: int) -> Iterator[StepBatch]:
         """Consecutive parts, as equal as can be."""

@@ -9,30 +9,89 @@ around it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from mtnas.space.arch import Arch
+from mtnas.space.arch import Arch, Option
+from mtnas.space.choice import Choice
 from mtnas.space.space import Space
+from mtnas.train.config import INDEPENDENT, TrainConfig
 
 
-def random_arch(space: Space, rng: np.random.Generator, jitter: float) -> Arch:
+def random_arch(space: Space, rng: np.random.Generator, jitter: float, *, together: bool = False) -> Arch:
     """One arch; `jitter` is the standard deviation of a choice around its branch's size, which lies in 0..1.
 
     Sizes are stretched beyond 0..1 and clipped, so that wholly small and wholly large branches do occur.
+
+    Args:
+        space: the choices.
+        rng: for this arch.
+        jitter: see above.
+        together: all branches have the same size.
     """
-    branches = list(dict.fromkeys(choice.owners for choice in space.choices))
-    sizes = {owners: rng.uniform(-0.15, 1.15) for owners in branches}
-    options = []
-    for choice in space.choices:
-        if choice.kind == "operator":  # no option is larger than another in itself
-            options.append((choice.name, choice.options[int(rng.integers(len(choice.options)))]))
-            continue
-        size = np.clip(sizes[choice.owners] + jitter * rng.standard_normal(), 0.0, 1.0)
-        options.append((choice.name, choice.options[round(float(size) * (len(choice.options) - 1))]))
+    branches = list(dict.fromkeys(() if together else choice.owners for choice in space.choices))
+    sizes = {owners: _size(rng) for owners in branches}
+    return Arch(tuple((c.name, _option(c, sizes[() if together else c.owners], rng, jitter)) for c in space.choices))
+
+
+def other_decoders(arch: Arch, space: Space, rng: np.random.Generator, jitter: float) -> Arch:
+    """The same shared part, with new decoders: the choices that serve one task alone are drawn again."""
+    branches = list(dict.fromkeys(choice.owners for choice in space.choices if len(choice.owners) == 1))
+    sizes = {owners: _size(rng) for owners in branches}
+    options = [
+        (c.name, _option(c, sizes[c.owners], rng, jitter) if c.owners in sizes else arch[c.name]) for c in space.choices
+    ]
     return Arch(tuple(options))
 
 
-def step_archs(space: Space, rng: np.random.Generator, random_widths: int, jitter: float) -> list[Arch]:
-    """The sub-networks of one step beside the largest, without repeats: the smallest first, then random ones."""
-    archs = [space.smallest, *(random_arch(space, rng, jitter) for _ in range(random_widths))]
-    return [arch for arch in dict.fromkeys(archs) if arch != space.largest]
+def _size(rng: np.random.Generator) -> float:
+    return rng.uniform(-0.15, 1.15)
+
+
+def _option(choice: Choice, size: float, rng: np.random.Generator, jitter: float) -> Option:
+    if choice.kind == "operator":  # no option is larger than another in itself
+        return choice.options[int(rng.integers(len(choice.options)))]
+    place = np.clip(size + jitter * rng.standard_normal(), 0.0, 1.0)
+    return choice.options[round(float(place) * (len(choice.options) - 1))]
+
+
+def step_archs(space: Space, rng: np.random.Generator, config: TrainConfig, full: Arch) -> list[list[Arch]]:
+    """The sub-networks of one step beside the largest, without repeats: the smallest first, then random ones.
+
+    Args:
+        space: what is open in this step.
+        rng: for this step.
+        config: how many, and how they are drawn.
+        full: the largest network, which is trained anyway.
+
+    Returns:
+        Lists of archs; those of one list have the same shared part.
+    """
+    together, jitter = config.branches != INDEPENDENT, config.width_jitter
+    drawn = (random_arch(space, rng, jitter, together=together) for _ in range(config.random_widths))
+    seen, found = {full}, []
+    for arch in (space.smallest, *drawn):
+        others = (other_decoders(arch, space, rng, jitter) for _ in range(config.decoders_per_encoder - 1))
+        fresh = [one for one in dict.fromkeys((arch, *others)) if one not in seen]
+        seen.update(fresh)
+        found.append(fresh)
+    return [archs for archs in found if archs]
+
+
+def opened(space: Space, done: float, until: float) -> Space:
+    """The part of the space that is open after a share of the training: the largest options first.
+
+    Source: Cai, Gan, Wang, Zhang, Han, "Once-for-All", ICLR 2020, section 3.3 (progressive shrinking). At first the
+    largest network alone is trained; then every choice gets its next smaller option, in equal intervals.
+
+    Args:
+        space: all of it.
+        done: share of the training's steps before this one.
+        until: share after which everything is open; 0 = from the start.
+    """
+    steps = max((len(choice.options) for choice in space.choices), default=1) - 1
+    if done >= until or not steps:
+        return space
+    more = int(steps * done / until)
+    return Space(tuple(replace(choice, options=choice.options[-1 - more :]) for choice in space.choices))

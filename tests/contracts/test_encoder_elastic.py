@@ -9,6 +9,9 @@ from mtnas.encoders.table import ENCODERS
 
 #: Rows that differ in their sizes alone are examined once.
 CASES = {name: exam.tiny(encoder=name) for name in {row: name for name, row in reversed(ENCODERS.items())}.values()}
+CASES |= {
+    f"uib, {operator}": exam.tiny(encoder="uib", operator=operator, squeeze=4) for operator in ("ffn", "convnext")
+}
 
 
 @pytest.fixture(scope="module", params=CASES)

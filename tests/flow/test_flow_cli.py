@@ -37,6 +37,16 @@ FROZEN = {
         "export": ["--export"],
         "as_json": ["--json"],
     },
+    "configure": {
+        "run": ["run"],
+        "latency_ms": ["--latency-ms"],
+        "budget": ["--budget"],
+        "prefer": ["--prefer"],
+        "floor": ["--floor"],
+        "strategy": ["--strategy"],
+        "export": ["--export"],
+        "as_json": ["--json"],
+    },
     "certify": {
         "target": ["target"],
         "latency_ms": ["--latency-ms"],

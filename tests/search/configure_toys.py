@@ -46,7 +46,7 @@ def costs(arch: Arch) -> dict[str, Cost]:
     """Multiply-adds of a chain of the shared layers, and of each decoder behind it."""
     shared = [float(arch[f"e{i}"]) for i in range(len(SHARED))]
     macs = math.fsum(a * b for a, b in itertools.pairwise([3.0, *shared])) * 10
-    macs += math.fsum(shared[-1] * float(option) for name, option in arch.options if not name.startswith("e"))
+    macs += math.fsum(shared[-1] * float(option) for name, option in arch.options if name.startswith(TASKS))
     return {"macs": Counted(macs, "MACs"), "params": Counted(macs / 10, "parameters")}
 
 

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtnas.base.errors import CheckpointError, FloorMissed, Infeasible, JobError, ModelError
+from mtnas.base.quantity import Counted
 from mtnas.search.config import ConfigureConfig
 from mtnas.search.configure import Configured, Subject, Wish, configure
 from mtnas.search.decoders import DecoderPlan, decoder_choices, snapped
 from mtnas.search.evaluations import Evaluations
 from mtnas.search.judge import Judge
 from mtnas.search.preference import weights
+from mtnas.search.trial import Cost
 from mtnas.space.arch import Arch
 from mtnas.space.choice import Choice
 from mtnas.space.space import Space
@@ -148,6 +150,24 @@ def test_a_staircase_of_costs_is_stepped_over() -> None:
     found = configure(Subject(space(), OBJECTIVES, stairs, Evaluations(scores)), Wish({"macs": "60%"}))  # type: ignore[arg-type]
     assert stairs(found.arch)["macs"].value <= 0.6 * FULL  # type: ignore[attr-defined]
     assert any(int(found.arch[f"e{i}"]) == 16 for i in range(3))
+
+
+def test_operators_are_searched_whatever_their_order() -> None:
+    """The operator in the middle is the cheapest of all and scores best with e0; neighbours mean nothing."""
+    found = Space((*space().choices, Choice("kernel", ("conv5", "pool", "conv3"), "operator", TASKS)))
+    price = {"conv5": 0.9, "pool": 0.2, "conv3": 1.0}
+
+    def priced(arch: Arch) -> Mapping[str, Cost]:
+        return {"macs": Counted(macs(arch) * price[str(arch["kernel"])], "MACs")}
+
+    def scored(arch: Arch) -> dict[str, float]:
+        better = 0.1 if arch["kernel"] == "pool" else 0.0
+        return {"seg": scores(arch)["seg"] + better, "depth": scores(arch)["depth"] - better}
+
+    chosen = configure(Subject(found, OBJECTIVES, priced, Evaluations(scored)), Wish({"macs": "50%"}))
+    assert chosen.arch["kernel"] == "pool" and chosen.loss < 0
+    worse = configure(Subject(found, OBJECTIVES, priced, Evaluations(scores)), Wish({"macs": "95%"}))
+    assert worse.arch == Arch.of({**found.largest.as_dict, "kernel": "conv5"}) and worse.loss == 0
 
 
 def test_levels_below_one_free_budget_for_the_encoder() -> None:

@@ -101,6 +101,8 @@ def test_reading_a_file_of_ones_own(tmp_path: Path) -> None:
         ("min_channels: 0", ["min_channels", "at least 1"]),
         ("round_to: 2.5", ["round_to", "2.5"]),
         ("depth: 2", ["depth", "true or false"]),
+        ("resolution: 0.5", ["resolution", "a list of fractions"]),
+        ("resolution: [0.5, 2]", ["resolution", "at most 1"]),
         ("- a", ["keys out of"]),
         ("", ["keys out of"]),
         ("a: [", ["valid YAML"]),

@@ -104,9 +104,16 @@ def test_decode_refuses_what_is_outside(row: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "kind"), [((), "width"), ((8, 8), "width"), ((16, 8), "width"), ((8, 16), "wideness")]
+    ("options", "kind"),
+    [
+        ((), "width"),
+        ((8, 8), "width"),
+        ((16, 8), "width"),
+        ((8, 16), "wideness"),
+        (("32x32", "16x24"), "resolution"),
+    ],
 )
-def test_choices_that_make_no_sense(options: tuple[int, ...], kind: str) -> None:
+def test_choices_that_make_no_sense(options: tuple[int | str, ...], kind: str) -> None:
     with pytest.raises(SpaceError, match="choice x"):
         Choice("x", options, kind)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from train_toys import Stop, ToySplit, plain_config, same, sandwich_config, toy_elastic, toy_net, toy_tasks
+from train_toys import Stop, ToySplit, drawn, plain_config, same, sandwich_config, toy_elastic, toy_net, toy_tasks
 
 from mtnas.base.optional import available
 from mtnas.data.base import Batch
@@ -27,7 +27,6 @@ from mtnas.train.finetune import Plain, finetune
 from mtnas.train.loop import Sandwich, train
 from mtnas.train.objective import StepBatch
 from mtnas.train.precision import Mode
-from mtnas.train.sampling import step_archs
 
 PLAIN = Mode("float32", channels_last=False)
 HERE = sorted(name for name in BALANCES if all(available(package) for package in EXTRAS.get(name, ())))
@@ -92,7 +91,7 @@ def test_shared_gradients_are_the_weighted_rows_summed_over_the_sub_networks() -
     found = gradients(objective, 5)
     plain = gradients(sandwich(), 5)
     batch = step_batch(5)
-    archs = step_archs(elastic.space, loop.generator(0, "archs", 5), config.random_widths, config.width_jitter)
+    archs = drawn(elastic.space, loop.generator(0, "archs", 5), config)
     teacher = elastic.run(batch.image_BCHW, objective.largest, training=True)
     totals = {name: task.spec.weight * task.loss(teacher[name], batch.targets[name]) for name, task in tasks.items()}
     for arch in archs:

@@ -32,6 +32,22 @@ def test_default_network_is_about_a_million_parameters(encoder: str) -> None:
     assert 0.4e6 < sum(parameter.numel() for parameter in model.parameters()) < 1.2e6
 
 
+def test_a_network_has_its_own_size_unless_told() -> None:
+    assert ModelConfig(encoder="resnet50").width == 64 and ModelConfig(encoder="resnet50").blocks == (3, 4, 6, 3)
+    assert ModelConfig(encoder="resnet50", width=32, blocks=(1, 1)).blocks == (1, 1)
+
+
+def test_options_reach_the_encoder() -> None:
+    def parameters(**settings: object) -> int:
+        model = build_model(ModelConfig(encoder="uib", blocks=(1, 1), head_width=16, **settings), TARGETS)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    plain = parameters()
+    assert plain == parameters(expansion=4, operator="extra_dw")
+    assert parameters(expansion=2) < plain < parameters(squeeze=4)
+    assert parameters(operator="ib") < plain
+
+
 def test_weights_depend_on_the_seed_only() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -112,6 +128,10 @@ def test_contract_is_checked() -> None:
         ({"dense_head": "pooled"}, "model.dense_head"),
         ({"image_head": "fpn"}, "model.image_head"),
         ({"width": 20}, "model.width"),
+        ({"expansion": 2}, "model.expansion"),
+        ({"encoder": "mobilenet", "expansion": -2}, "model.expansion"),
+        ({"encoder": "mobilenet", "squeeze": 4}, "model.squeeze"),
+        ({"encoder": "uib", "operator": "extra"}, "model.operator"),
         ({"blocks": (2, 0)}, "model.blocks"),
         ({"encoder": "mobilenet_v2", "blocks": (1, 1, 1, 1, 1)}, "model.blocks"),
         ({"output_stride": 12}, "model.output_stride"),

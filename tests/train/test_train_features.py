@@ -13,7 +13,6 @@ from test_train_sandwich import Relabelled, fitting_type
 from train_toys import SIZE, Stop, ToySplit, curve, same, sandwich_config, toy_elastic, toy_tasks
 
 from mtnas.base.errors import JobError, ModelError
-from mtnas.base.seeds import generator
 from mtnas.elastic.model import make_elastic
 from mtnas.elastic.trunk import tensors_in, watching
 from mtnas.space.rules import SpaceRules
@@ -24,7 +23,6 @@ from mtnas.train.features.table import FEATURE_FORMS
 from mtnas.train.loop import FEATURES, Sandwich, train
 from mtnas.train.objective import StepBatch
 from mtnas.train.precision import Mode
-from mtnas.train.sampling import step_archs
 
 PLAIN = Mode("float32", channels_last=False)
 
@@ -51,7 +49,8 @@ def test_the_gradient_is_the_tasks_and_the_mean_distance_of_the_encoder(form: st
 
     image, _ = ToySplit().batch(np.arange(6))
     found = []
-    archs = [elastic.space.largest, *step_archs(elastic.space, generator(0, "archs", 5), 2, config.width_jitter)]
+    drawn = objective.archs(StepBatch(5, image, {}, PLAIN))
+    archs = [elastic.space.largest, *(arch for alike in drawn for arch in alike)]
     for arch in archs:
         with watching(elastic.model, ["encoder"]) as seen:
             elastic.run(image, elastic.selection(arch), training=True)

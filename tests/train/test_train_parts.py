@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from train_toys import ToySplit, toy_net
+from train_toys import ToySplit, drawn, toy_net
 
 from mtnas.base.errors import JobError
 from mtnas.base.seeds import generator
@@ -14,10 +14,10 @@ from mtnas.space.choice import Choice
 from mtnas.space.space import Space
 from mtnas.train.balance.make import make_balance
 from mtnas.train.batches import Batches
-from mtnas.train.config import FinetuneConfig
+from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.optimizer import make_optimizer
 from mtnas.train.precision import Mode, fastest, modes
-from mtnas.train.sampling import random_arch, step_archs
+from mtnas.train.sampling import opened, other_decoders, random_arch, step_archs
 from mtnas.train.schedule import learning_rate
 
 # --- schedule -------------------------------------------------------------------------------------------------------
@@ -122,11 +122,66 @@ def test_every_option_is_drawn() -> None:
 
 
 def test_step_trains_the_smallest_and_never_the_largest_twice() -> None:
-    archs = step_archs(SPACE, generator(0, "step"), 2, 0.2)
+    archs = drawn(SPACE, generator(0, "step"), TrainConfig())
     assert archs[0] == SPACE.smallest and len(archs) == 3
     rigid = Space((Choice("only", (16,)),))
-    assert step_archs(rigid, generator(0), 2, 0.2) == []
-    assert step_archs(Space(()), generator(0), 2, 0.2) == []
+    assert drawn(rigid, generator(0), TrainConfig()) == []
+    assert drawn(Space(()), generator(0), TrainConfig()) == []
+
+
+def test_one_size_for_all_branches() -> None:
+    """Without jitter these are the uniform widths: one option index for the whole network."""
+    rng = generator(0, "together")
+    indices_NC = SPACE.encode([random_arch(SPACE, rng, 0.0, together=True) for _ in range(60)])
+    assert (indices_NC == indices_NC[:, :1]).all() and len(set(indices_NC[:, 0].tolist())) == 4
+
+
+def test_other_decoders_leave_the_encoder() -> None:
+    arch = random_arch(SPACE, generator(0), 0.2)
+    others = [other_decoders(arch, SPACE, generator(1, k), 0.2) for k in range(20)]
+    shared = [choice.name for choice in SPACE.choices if len(choice.owners) > 1]
+    assert all(other[name] == arch[name] for other in others for name in shared)
+    assert len(set(others)) > 15
+
+
+def test_decoder_settings_come_in_lists_of_one_encoder() -> None:
+    config = TrainConfig(decoders_per_encoder=3, random_widths=2)
+    found = step_archs(SPACE, generator(0, "step"), config, SPACE.largest)
+    assert [len(alike) for alike in found] == [3, 3, 3] and found[0][0] == SPACE.smallest
+    assert len({arch for alike in found for arch in alike}) == 9
+    plain = step_archs(SPACE, generator(0, "step"), TrainConfig(random_widths=2), SPACE.largest)
+    assert [len(alike) for alike in plain] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("done", "options"), [(0.0, (64,)), (0.09, (64,)), (0.11, (48, 64)), (0.25, (32, 48, 64)), (0.3, (16, 32, 48, 64))]
+)
+def test_options_open_one_by_one(done: float, options: tuple[int, ...]) -> None:
+    """Three smaller options, opened in equal intervals of the first 30 % of the training."""
+    space = opened(SPACE, done, 0.3)
+    assert all(choice.options == options for choice in space.choices) and space.largest == SPACE.largest
+    assert opened(SPACE, done, 0.0) == SPACE
+
+
+def test_choices_with_fewer_options_open_sooner() -> None:
+    space = Space((Choice("wide", (1, 2, 3, 4)), Choice("deep", (1, 2), "depth"), Choice("fixed", (8,))))
+    assert [choice.options for choice in opened(space, 0.4, 1.0).choices] == [(3, 4), (1, 2), (8,)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"branches": "apart"}, "independent"),
+        ({"progressive": 1.5}, "between 0 and 1"),
+        ({"decoders_per_encoder": 0}, "one or more"),
+        ({"decoders_per_encoder": 2, "branches": "together"}, "another branches"),
+        ({"decoders_per_encoder": 2, "balance": "nash"}, "another balance"),
+        ({"decoders_per_encoder": 2, "flat_radius": 0.1}, "another flat_radius"),
+    ],
+)
+def test_sampling_settings_that_make_no_sense(settings: dict[str, object], match: str) -> None:
+    with pytest.raises(JobError, match=match):
+        TrainConfig(**settings)
 
 
 # --- optimizer and modes --------------------------------------------------------------------------------------------

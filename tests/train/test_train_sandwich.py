@@ -13,6 +13,7 @@ from train_toys import (
     Stop,
     ToySplit,
     curve,
+    drawn,
     long_train,
     same,
     sandwich_config,
@@ -32,7 +33,6 @@ from mtnas.train.checkpoint import load_weights
 from mtnas.train.loop import Sandwich, train
 from mtnas.train.objective import StepBatch
 from mtnas.train.precision import Mode
-from mtnas.train.sampling import step_archs
 
 PLAIN = Mode("float32", channels_last=False)
 
@@ -69,7 +69,7 @@ def test_gradients_are_the_mean_over_the_sub_networks() -> None:
     received = {name: parameter.grad for name, parameter in elastic.model.named_parameters()}
     elastic.model.zero_grad()
 
-    archs = step_archs(elastic.space, generator(0, "archs", 5), 2, config.width_jitter)
+    archs = drawn(elastic.space, generator(0, "archs", 5), config)
     assert len(archs) == 3
     teacher = elastic.run(image, training=True)
     labels = {name: task.loss(teacher[name], targets[name]) for name, task in tasks.items()}

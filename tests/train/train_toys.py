@@ -19,10 +19,13 @@ from torch import nn
 from mtnas.base.progress import Silent, SilentTask
 from mtnas.data.base import Batch, Split
 from mtnas.elastic.model import ElasticModel, make_elastic
+from mtnas.space.arch import Arch
+from mtnas.space.space import Space
 from mtnas.tasks.base import Task, TaskSpec, make_task
 from mtnas.train.build import build_model
 from mtnas.train.config import FinetuneConfig, ModelConfig, TrainConfig
 from mtnas.train.loop import train
+from mtnas.train.sampling import step_archs
 
 SIZE = 32
 SPECS = (TaskSpec("segmentation", "segmentation", 3), TaskSpec("depth", "depth", 1, weight=0.5))
@@ -110,6 +113,11 @@ def plain_config(**settings: object) -> FinetuneConfig:
 def sandwich_config(**settings: object) -> TrainConfig:
     chosen = {"epochs": 2, "batch_size": 4, "precision": "float32", "channels_last": "never", **settings}
     return TrainConfig(**chosen)
+
+
+def drawn(space: Space, rng: np.random.Generator, config: TrainConfig) -> list[Arch]:
+    """The sub-networks of a step beside the largest, in one list."""
+    return [arch for alike in step_archs(space, rng, config, space.largest) for arch in alike]
 
 
 def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:

@@ -85,7 +85,11 @@ class Work:
 
     def archs(self, seed: int, step: int) -> list[Any]:
         rng = generator(seed, "archs", step)
-        return step_archs(self.elastic.space, rng, self.config.random_widths, self.config.width_jitter)
+        return [
+            arch
+            for alike in step_archs(self.elastic.space, rng, self.config, self.elastic.space.largest)
+            for arch in alike
+        ]
 
 
 def run(options: Options) -> Result:

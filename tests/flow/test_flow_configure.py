@@ -1,0 +1,70 @@
+"""The verb `configure` on a finished run: what it promises, where it keeps scores, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from tiny import Done, FinishedRun, mtnas
+
+from mtnas.base.journal import Journal
+from mtnas.job.read import read_job
+from mtnas.space.arch import Arch
+from mtnas.stages.context import RunContext
+
+
+def assert_told(done: Done, code: int, *words: str) -> None:
+    assert done.code == code, done.err
+    assert all(word in done.err for word in words), done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.fixture(scope="module")
+def run(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished.copy(tmp_path_factory.mktemp("configure") / "run")
+
+
+def test_configure_keeps_the_budget_and_its_scores(run: Path, finished: FinishedRun) -> None:
+    words = ("configure", run, "--budget", "macs=60%", "--prefer", "segmentation=3", "--json")
+    done = mtnas(*words)
+    assert done.code == 0, done.err
+    found = done.result
+    assert found["schema"] == "configured/1" and found["preference"] == {"segmentation": 0.75, "depth": 0.25}
+    assert found["costs"]["macs"]["value"] <= found["limits"]["macs"]
+    assert found["costs"]["latency_ms"]["kind"] == "predicted"
+    journal = Journal(run / "4-search/evaluations.jsonl")
+    assert len(journal.records()) == found["evaluations"] + 1
+    assert mtnas(*words).result == found and len(journal.records()) == found["evaluations"] + 1
+    text = mtnas(*words[:-1]).out
+    assert "75 %" in text and f"network {found['id']}" in text and "limit" in text
+    # the folder is still the run it was: nothing is done again
+    assert "unchanged, skipped" in mtnas("search", finished.job, "--out", run).err
+
+
+def test_configure_exports_the_network_that_it_names(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "configured.onnx"
+    done = mtnas("configure", run, "--budget", "params=50%", "--prefer", "depth=5", "--export", target, "--json")
+    assert done.code == 0, done.err
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    module = context.trained.extract(Arch.from_json(done.result["arch"]))
+    image_BCHW, _targets = context.split("report").batch([0])
+    with torch.no_grad():
+        expected = module(image_BCHW)
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    for (name, tensor), found in zip(expected.items(), session.run(None, {"image": image_BCHW.numpy()}), strict=True):
+        np.testing.assert_allclose(found, tensor.numpy(), atol=1e-4 * float(tensor.abs().max()), err_msg=name)
+
+
+def test_configure_says_what_is_in_the_way(run: Path, finished: FinishedRun, tmp_path: Path) -> None:
+    assert_told(mtnas("configure", run, "--latency-ms", "0.000001"), 3, "latency_ms", "cure: relax")
+    assert_told(mtnas("configure", run, "--floor", "segmentation=101"), 3, "floors", "lower them")
+    assert_told(mtnas("configure", run, "--budget", "latency_ms"), 2, "--budget", "limit=value")
+    assert_told(mtnas("configure", run, "--prefer", "dept=3"), 2, "did you mean 'depth'")
+    assert_told(mtnas("configure", run, "--budget", "latency=3"), 2, "latency_ms")
+    assert_told(mtnas("configure", run, "--strategy", "nsga"), 2, "nsga2")
+    assert_told(mtnas("configure", tmp_path / "nothing"), 2, "nothing/4-search/search.json")
+    unfinished = finished.copy(tmp_path / "run", upto="profile")
+    assert_told(mtnas("configure", unfinished), 2, "4-search/search.json")
