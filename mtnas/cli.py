@@ -84,10 +84,18 @@ def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: l
     from mtnas.job.read import read_job
     from mtnas.stages.context import RunContext
     from mtnas.stages.outcome import outcome, outcome_text
+    from mtnas.stages.together import check_stage, processes, run_together
 
+    count = processes(os.environ)
+    check_stage(stage, count)
+    leads = os.environ.get("RANK", "0") == "0"
     job = read_job(job_file, overrides or ())
-    context = RunContext(job, out or Path(job.out or Path("runs") / job.name), ConsoleProgress())
-    run_flow(context, until=stage)
+    folder = out or Path(job.out or Path("runs") / job.name)
+    context = RunContext(job, folder, ConsoleProgress() if leads else None)
+    if count == 1:
+        run_flow(context, until=stage)
+    elif not run_together(context, lambda: run_flow(context, until=stage)):
+        return
     result = outcome(context.run, stage)
     _emit(as_json, result, outcome_text(result))
     if result.get("met") is False:

@@ -33,18 +33,25 @@ OWN_BLOCKS = {
     "encoder.stages.1/depth": ("encoder.stages.1.1",),
     "encoder.stages.2/depth": ("encoder.stages.2.1", "encoder.stages.2.2"),
 }
+#: An attention and an MLP per block of a stage.
+VIT_BLOCKS = {
+    f"encoder.stages.{stage}/depth": tuple(f"encoder.stages.{stage}.{part}" for part in range(2 * (stage + 1)))
+    for stage in range(3)
+}
 #: Network -> depth choice -> its blocks.
 BLOCKS: dict[str, dict[str, tuple[str, ...]]] = {
     "resnet": OWN_BLOCKS,
+    "vit": VIT_BLOCKS,
     "mobilenet": OWN_BLOCKS,
     "residual": {"stages/depth": ("stages.0",), "stages/depth2": ("stages.2",)},
     "depthwise": {"blocks/depth": ("blocks.0",), "blocks/depth2": ("blocks.2",)},
+    "attention": {"blocks/depth": ("blocks.0", "blocks.1")},
     "stacked": {"fine/depth": ("fine.0", "fine.1", "fine.2"), "coarse/depth": ("coarse.0", "coarse.1")},
 }
 
 
 def network(name: str) -> nn.Module:
-    return own(name) if name in ("resnet", "mobilenet") else zoo.build(name)
+    return own(name) if name in ("resnet", "mobilenet", "vit") else zoo.build(name)
 
 
 # --- blocks that only look like it ------------------------------------------------------------------------------------

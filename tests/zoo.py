@@ -408,6 +408,52 @@ class SharedTowerNet(nn.Module):
         return {"near": self.head(self.tower(bottom)), "far": self.head(self.tower(top))}
 
 
+class FusedAttention(nn.Module):
+    """Queries, keys and values from one layer, four heads written down as a number: no head can go."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.fused = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        batch, tokens, channels = x_BNC.shape
+        q, k, v = self.fused(self.norm(x_BNC)).view(batch, tokens, 3, 4, channels // 4).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1) * (channels // 4) ** -0.5).softmax(-1) @ v
+        return x_BNC + self.project(mixed.transpose(1, 2).reshape(batch, tokens, channels))
+
+
+class OpenAttention(nn.Module):
+    """Queries, keys and values from layers of their own; as many heads of eight channels as there are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(channels, 24) for _ in range(3))
+        self.project = nn.Linear(24, channels, bias=False)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        q, k, v = (f(x_BNC).unflatten(2, (-1, 8)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        mixed = (q @ k.transpose(-2, -1) * 8**-0.5).softmax(-1) @ v
+        return x_BNC + self.project(mixed.transpose(1, 2).flatten(2))
+
+
+class AttentionNet(nn.Module):
+    """Attention of other people's making between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_bn(3, 16, 3, 2), nn.Conv2d(16, 32, 3, 2, 1))
+        self.blocks = nn.Sequential(OpenAttention(32), FusedAttention(32))
+        self.depth = nn.Sequential(conv_bn(32, 16), nn.Conv2d(16, 1, 1))
+        self.label = PooledHead(32, 4)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image)
+        x = self.blocks(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[-2:])
+        return {"depth": upsample(self.depth(x), image), "label": self.label(x)}
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "plain": PlainNet,
     "residual": ResidualNet,
@@ -422,6 +468,7 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
     "other_norms": OtherNormsNet,
     "unusual": Unusual,
     "shared_tower": SharedTowerNet,
+    "attention": AttentionNet,
 }
 
 

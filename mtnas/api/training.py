@@ -26,6 +26,7 @@ from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.own import only_own
 from mtnas.train.result import FinetuneResult, TrainResult
+from mtnas.train.start import start_hash
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
 
@@ -38,6 +39,7 @@ def train(
     epochs: int | None = None,
     config: TrainConfig | None = None,
     own: bool = False,
+    start: str | Path | None = None,
     out: Out = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -55,6 +57,9 @@ def train(
         epochs: passes over the split, when `config` should stay as it is otherwise.
         config: learning rate, widths per step, precision and the rest.
         own: train only what no other task needs, so that a task is added later and the others' outputs stay the same.
+        start: checkpoint of a trained network of this shape (safetensors, or a state dict that `torch.save` wrote),
+            when `config` should stay as it is otherwise. A network that is already in memory needs none:
+            `make_elastic` keeps its weights.
         out: folder for checkpoints (`2-train` in it); the same call continues an interrupted training exactly. The
             weights at the start are not compared: give a new folder to start from others.
         seed: of order, augmentation and sub-networks.
@@ -63,8 +68,10 @@ def train(
     Raises:
         TrainingDiverged: a loss is NaN or infinite; the last good checkpoint is kept.
         JobError: tasks that the data or the network does not have.
+        CheckpointError: a start that cannot be read, or whose names and shapes are not the network's.
     """
     config = _with_epochs(config or TrainConfig(), epochs)
+    config = config if start is None else replace(config, start=str(start))
     found = make_tasks(tasks, data, elastic.tasks)
     inputs = {
         **identity(elastic, weights=False),
@@ -73,20 +80,18 @@ def train(
         "config": asdict(config),
         "seed": seed,
         **({"own": True} if own else {}),
+        **({"start": start_hash(config)} if config.start else {}),
     }
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
-        context = given_context(job, call.run, elastic, data, found, progress)
+        shown = given_context(job, call.run, elastic, data, found, progress).progress
         if call.done:
             elastic.load_state(load_weights(call.folder / WEIGHTS))
-            settle(job, elastic, data)
-            learn(elastic, tasks=found, data=data)
-            return _past(call.folder)
-        with only_own(elastic, found) if own else nullcontext():
-            result = loop.train(
-                elastic, found, data.split("train"), config, call.folder, seed=seed, progress=context.progress
-            )
-        call.finish(result.weights_hash)
+            result = _past(call.folder)
+        else:
+            with only_own(elastic, found) if own else nullcontext():
+                result = loop.train(elastic, found, data.split("train"), config, call.folder, seed=seed, progress=shown)
+            call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result

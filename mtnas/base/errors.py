@@ -82,6 +82,12 @@ class TrainingDiverged(UserError):
     """A loss became NaN or infinite."""
 
 
+class ProcessLost(UserError):
+    """Another process of a training by several has ended, or does not answer."""
+
+    exit_code = ExitCode.MISSING
+
+
 class StaleStatistics(UserError):
     """Batch-norm statistics do not belong to the selection that is about to run."""
 

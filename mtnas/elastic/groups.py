@@ -154,6 +154,8 @@ class _Grouping:
         for key, _ in atoms:
             if key in self.traced.outputs:
                 return f"is output {self.traced.outputs[key]!r}"
+            if key in self.traced.fixed:
+                return self.traced.fixed[key]
         if any(port.layer == IMAGE for port in unit):
             return "is tied to the channels of the input image"
         for port in unit:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_pruning.dependency import index_mapping
 
 from mtnas.base.errors import ModelError
+from mtnas.elastic.attention import find_heads
 from mtnas.elastic.contract import first_line
 from mtnas.elastic.layers import BOTH, IN, OUT, Port, axes, block_ties, ports
 from mtnas.elastic.partition import Partition
@@ -46,12 +47,14 @@ class Trace:
         partition: atoms are (`Port`, channel), (tensor key, position) and (operation, channel).
         sizes: channels of every traced port.
         outputs: operations or ports whose result is a task's output.
+        fixed: operations or ports whose channels must stay, and why.
         parameters: axis that follows the channels, for loose parameters by name.
     """
 
     partition: Partition
     sizes: dict[Port, int]
     outputs: dict[Hashable, str]
+    fixed: dict[Hashable, str]
     parameters: dict[str, int]
 
 
@@ -135,9 +138,11 @@ class _Walk:
         self.partition = Partition()
         self.sizes: dict[Port, int] = {}
         self.seen: dict[Hashable, set[int]] = {}
+        self.fixed: dict[Hashable, str] = {}
         grad_fns = {output.grad_fn: task for task, output in outputs.items()}
         self.tasks = {node: grad_fns[node.grad_fn] for node in graph.module2node.values() if node.grad_fn in grad_fns}
         self.ports = _ports_of_nodes(graph, model)
+        self.heads = find_heads(graph.module2node.values(), self.ports)
         self.parameters = {name.removeprefix(_PREFIX): axis for name, axis in parameters.items()}
 
     def result(self) -> Trace:
@@ -150,8 +155,9 @@ class _Walk:
                 if port.side != IN and self.sizes[port] > 1:
                     self._walk(node, function, range(self.sizes[port]))
         self._tie_inside_layers()
+        self._tie_heads()
         self._tie_shared_tensors()
-        return Trace(self.partition, self.sizes, self._outputs(), self.parameters)
+        return Trace(self.partition, self.sizes, self._outputs(), self.fixed, self.parameters)
 
     def _size(self, node: Any, port: Port) -> int:
         if isinstance(node.module, nn.Parameter):
@@ -181,11 +187,14 @@ class _Walk:
     def _cross(self, edge: Any, here: Hashable, indices: list[int]) -> list[int]:
         """Join the channels along an edge; returns those that were never seen on the other side.
 
-        A port of one channel is broadcast, not linked.
+        A port of one channel is broadcast, not linked; neither is what meets the heads of attention from outside.
         """
         there = self._key(edge.target, edge.handler)
         size = self.sizes[there] if isinstance(there, Port) else None
         if size == 1:
+            return []
+        if not self.heads.links(edge.source, edge.target):
+            self.fixed[there if edge.source in self.heads.inside else here] = "they span one head of attention"
             return []
         moved = [tp._helpers._HybridIndex(idx=i, root_idx=i) for i in indices]
         for mapping in edge.index_mapping:
@@ -207,6 +216,13 @@ class _Walk:
             for (side_a, a), (side_b, b) in block_ties(layer):
                 if Port(own, side_a) in self.sizes and Port(own, side_b) in self.sizes:
                     self.partition.union((Port(own, side_a), a), (Port(own, side_b), b))
+
+    def _tie_heads(self) -> None:
+        for name, layer in self.model.named_modules():
+            port = Port(name.removeprefix(_PREFIX), OUT)
+            first: dict[int, int] = {}
+            for channel, head in enumerate(self.heads.units.get(layer, ())):
+                self.partition.union((port, first.setdefault(head, channel)), (port, channel))
 
     def _tie_shared_tensors(self) -> None:
         """Layers that share a parameter share its positions."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ENCODERS: dict[str, str] = {
     "resnet": "mtnas.encoders.resnet:ResNet",
     "mobilenet": "mtnas.encoders.mobilenet:MobileNet",
+    "vit": "mtnas.encoders.vit:ViT",
     "resnet18": "mtnas.encoders.residual:BasicResNet",
     "resnet34": "mtnas.encoders.residual:BasicResNet",
     "resnet50": "mtnas.encoders.residual:BottleneckResNet",
@@ -27,6 +28,7 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
     "mobilenet_v3": (16, (2, 3, 6, 3)),
     "uib": (32, (1, 2, 4, 4)),
     "hrnet": (16, (2, 2, 2, 2)),
+    "vit": (48, (3, 3, 3, 3)),
 }
 
 #: Most stages an encoder can have; the others take any number.
@@ -35,6 +37,7 @@ MOST_STAGES: dict[str, int] = {"mobilenet_v2": 4, "mobilenet_v3": 4}
 #: Settings of a job that an encoder reads beside its size, each with its own value.
 OPTIONS: dict[str, Mapping[str, int | str]] = {
     "mobilenet": {"expansion": 4},
+    "vit": {"expansion": 4, "attention": "multi_head"},
     "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0},
 }
 
@@ -44,4 +47,10 @@ UIB_OPERATORS: dict[str, tuple[bool, bool]] = {
     "convnext": (True, False),
     "extra_dw": (True, True),
     "ffn": (False, False),
+}
+
+#: Attention of vision transformers, by name.
+ATTENTIONS: dict[str, str] = {
+    "multi_head": "mtnas.encoders.attention:MultiHead",
+    "multi_query": "mtnas.encoders.attention:MultiQuery",
 }

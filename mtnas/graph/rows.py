@@ -61,12 +61,18 @@ class RowTable:
 
     def product(self, tensor: Labelled) -> tuple[list[int], int]:
         """Number of elements: rows of the axes that shrink, and the product of the others."""
-        rows = [self.axis(tensor, axis) for axis in sorted(tensor.axes) if axis != 0 or not _is_batch(tensor, 0)]
-        skipped = [axis for axis in tensor.axes if axis == 0 and _is_batch(tensor, 0)]
+        rows = [self.axis(tensor, axis) for axis in sorted(tensor.axes) if axis != 0 or not self.is_batch(tensor, 0)]
+        skipped = [axis for axis in tensor.axes if axis == 0 and self.is_batch(tensor, 0)]
         constant = 1
         for axis, size in enumerate(tensor.shape):
             constant *= size if axis not in tensor.axes else size // BATCH if axis in skipped else 1
         return rows, constant
+
+    @staticmethod
+    def is_batch(tensor: Labelled, axis: int) -> bool:
+        """Whether an axis that may shrink holds images."""
+        labels = tensor.axes[axis]
+        return bool(((labels >= 0) & (labels < BATCH)).all())
 
     def _put(self, row: np.ndarray) -> int:
         key = row.tobytes()
@@ -78,11 +84,6 @@ class RowTable:
     @property
     def matrix_RG(self) -> np.ndarray:
         return np.stack(self.rows)
-
-
-def _is_batch(tensor: Labelled, axis: int) -> bool:
-    labels = tensor.axes[axis]
-    return bool(((labels >= 0) & (labels < BATCH)).all())
 
 
 @dataclass(frozen=True)

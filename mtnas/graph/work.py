@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from mtnas.graph.follow import attributes_of
-from mtnas.graph.labels import BATCH, Labelled
+from mtnas.graph.labels import BATCH, Labelled, unsupported
 from mtnas.graph.rows import ONE, RowTable
 
 
@@ -78,22 +78,15 @@ def _matmul(node: onnx.NodeProto, labels: Mapping[str, Labelled], rows: RowTable
     left, result = labels[node.input[0]], labels[node.output[0]]
     rank = len(result.shape)
     out, into = rows.axis(result, rank - 1), rows.axis(left, len(left.shape) - 1)
-    if rank == 2:
-        return Work(
-            node.name,
-            _layer(node),
-            node.output[0],
-            "linear",
-            "1",
-            out,
-            into,
-            *_third(result, 0, rows.axis(result, 0), rows),
-        )
-    lead = math.prod(size // BATCH if axis in result.axes else size for axis, size in enumerate(result.shape[:-2]))
-    more, factor = _third(result, rank - 2, rows.axis(result, rank - 2), rows)
-    return Work(
-        node.name, _layer(node), node.output[0], "matmul", str(result.shape[-2]), out, into, more, factor * lead
-    )
+    lead = [axis for axis in range(rank - 1) if axis in result.axes]
+    free = [axis for axis in lead if not rows.is_batch(result, axis)]
+    if len(free) > 1:
+        raise unsupported("a product with two axes that shrink beside its columns", f"MatMul node {node.name!r}")
+    images = math.prod(result.shape[axis] // BATCH for axis in lead if axis not in free)
+    factor = images * math.prod(size for axis, size in enumerate(result.shape[:-1]) if axis not in lead)
+    more = rows.axis(result, free[0]) if free else ONE
+    kind, place = ("linear", "1") if rank == 2 else ("matmul", str(result.shape[-2]))
+    return Work(node.name, _layer(node), node.output[0], kind, place, out, into, more, factor)
 
 
 def _place(result: Labelled) -> str:

@@ -36,6 +36,8 @@ class RunContext:
         self.job = job
         self.run = RunFolder(out)
         self.progress: Progress = progress or Silent()
+        #: called by the train stage when it is about to train; under torchrun it calls the other processes
+        self.before_training: Callable[[], object] = lambda: None
 
     def seed(self, purpose: str) -> int:
         """The seed for one purpose, derived from the job's."""

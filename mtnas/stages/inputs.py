@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mtnas import __version__
-from mtnas.base.files import content_hash
+from mtnas.base.files import content_hash, file_hash
 from mtnas.job.stages import BEFORE, stage_inputs
 from mtnas.stages.context import RunContext
 from mtnas.stages.steps import step_inputs
@@ -20,10 +21,17 @@ def inputs_hash(context: RunContext, stage: str) -> str:
             "job": stage_inputs(context.job, stage),
             "step": step_inputs(context) if stage == "space" else "",
             **copy_inputs(context, stage),
+            **start_inputs(context, stage),
             "data": "" if stage in {"space", "profile"} else context.data_fingerprint,
             "before": {earlier: context.run.result_hash(earlier) for earlier in BEFORE[stage]},
         }
     )
+
+
+def start_inputs(context: RunContext, stage: str) -> dict[str, Any]:
+    """The checkpoint that a training starts from; the job holds its path alone."""
+    start = context.job.train.start
+    return {"start": file_hash(Path(start))} if stage == "train" and start else {}
 
 
 def copy_inputs(context: RunContext, stage: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mtnas.base.errors import JobError
 from mtnas.base.optional import require
@@ -81,8 +82,15 @@ def _strategy(job: Job) -> None:
         require(package, extra=package, why=f"search.strategy: {job.search.strategy}")
 
 
-def _balance(job: Job) -> None:
+def _train(job: Job) -> None:
     check_packages(job.train.balance)
+    if job.train.start and not Path(job.train.start).is_file():
+        raise JobError(
+            "a checkpoint to start from",
+            received="no such file",
+            where=f"train.start: {job.train.start}",
+            cure="check the path, or leave train.start out",
+        )
 
 
 def _criterion(job: Job) -> None:
@@ -99,7 +107,7 @@ def _companions(job: Job) -> None:
 
 CHECKS: dict[str, Callable[[Job], None]] = {
     "space": _space,
-    "train": _balance,
+    "train": _train,
     "profile": _samples,
     "search": _strategy,
     "prune": _criterion,

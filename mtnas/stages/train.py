@@ -9,22 +9,14 @@ from mtnas.base.files import file_hash, write_json
 from mtnas.base.groups import Selection
 from mtnas.stages.context import RunContext
 from mtnas.stages.scoring import score_selection
+from mtnas.stages.together import train_supernet
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `weights.safetensors`, `curves.jsonl`, `train.json`."""
-    from mtnas.train.loop import train
-
+    context.before_training()
+    trained = train_supernet(context)
     elastic = context.elastic
-    trained = train(
-        elastic,
-        context.tasks,
-        context.split("train"),
-        context.job.train,
-        folder,
-        seed=context.seed("train"),
-        progress=context.progress,
-    )
     elastic.weights_changed()
     smallest = elastic.selection(elastic.space.smallest)
     result = {

@@ -93,7 +93,10 @@ class AtOnce:
         ((total if beside is None else total + beside) * (share * self.parts.share)).backward(retain_graph=keep)
 
     def finish(self) -> None:
-        if self.parts.last and self.balance.watches:
+        if not self.parts.last:
+            return
+        self.parts.add_everywhere([])
+        if self.balance.watches:
             self.balance.watch([parameter.grad for parameter in self.shared])
 
 
@@ -151,6 +154,7 @@ class TaskByTask:
     def finish(self) -> None:
         if not self.parts.last:
             return
+        self.parts.add_everywhere([(row, self.shared) for rows in (self.rows, self.flat) for row in rows.values()])
         for rows in (self.rows, self.flat):
             if rows:
                 weight_T = self._weights(list(rows.values()))
@@ -188,7 +192,7 @@ class TaskByTask:
             return torch.ones(len(rows))
         gram_TT = gram(rows)
         with self.parts.alike(gram_TT.device):
-            return self.balance.combine(gram_TT)
+            return self.parts.ranks.same(self.balance.combine(gram_TT))
 
 
 def add_row(rows: Rows, task: str, gradients: list[Tensor | None]) -> None:

@@ -13,6 +13,7 @@ import torch
 from mtnas.base.errors import DataError
 from mtnas.base.seeds import generator
 from mtnas.data.base import Batch, Split
+from mtnas.train.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Batches:
         split: the images.
         batch_size: images per step, at most the whole split.
         seed: root of order and augmentation.
-        augment: whether images are augmented.
+        augment: whether images are augmented; processes draw for themselves.
+        ranks: the processes that train together; each takes its part of every step.
     """
 
     split: Split
     batch_size: int
     seed: int
     augment: bool
+    ranks: Ranks = Ranks()
 
     def __post_init__(self) -> None:
         if len(self.split) < 2:
@@ -40,15 +43,16 @@ class Batches:
         return max(1, len(self.split) // self.batch_size)
 
     def indices(self, step: int) -> np.ndarray:
-        """The images of a step, in order."""
+        """The images of a step in all processes, in order."""
         epoch, position = divmod(step, self.per_epoch)
         order_N = generator(self.seed, "order", epoch).permutation(len(self.split))
         return order_N[position * self.batch_size : (position + 1) * self.batch_size]
 
     def at(self, step: int) -> Batch:
-        """Images and targets of a step."""
-        rng = generator(self.seed, "augment", step) if self.augment else None
-        return self.split.batch(self.indices(step), rng)
+        """Images and targets of a step, those of this process."""
+        names = (step, self.ranks.rank) if self.ranks.rank else (step,)
+        rng = generator(self.seed, "augment", *names) if self.augment else None
+        return self.split.batch(np.array_split(self.indices(step), self.ranks.count)[self.ranks.rank], rng)
 
     def stream(self, first: int, last: int, ahead: bool = True) -> Iterator[Batch]:
         """Batches of steps first..last-1; with `ahead`, the next one is prepared in a thread while this one is used.

@@ -34,11 +34,13 @@ class ModelConfig:
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     expansion: int = 0
-    """Hidden channels per input channel of a block (mobilenet, uib); 0 = the encoder's own."""
+    """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit); 0 = the encoder's own."""
     operator: str = ""
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
+    attention: str = ""
+    """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
     dense_head: str = "fpn"
     """Head of the tasks with one answer per pixel."""
     image_head: str = "pooled"
@@ -77,7 +79,12 @@ class ModelConfig:
     @property
     def encoder_options(self) -> dict[str, int | str]:
         """Settings that only some encoders read."""
-        return {"expansion": self.expansion, "operator": self.operator, "squeeze": self.squeeze}
+        return {
+            "expansion": self.expansion,
+            "operator": self.operator,
+            "squeeze": self.squeeze,
+            "attention": self.attention,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,8 @@ class FitConfig:
     """always, never, or auto: whichever a short trial shows to be faster."""
     checkpoint_seconds: float = 60.0
     """Longest time between two checkpoints."""
+    wait_seconds: float = 600.0
+    """How long a process of a training by several (torchrun) waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
@@ -129,6 +138,7 @@ class FitConfig:
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
+        self._require(math.isfinite(self.wait_seconds) and self.wait_seconds > 0, "a positive number", "wait_seconds")
         self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
         check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self.where("optimizer"))
         check_name(self.balance, BALANCES, "balance", self.where("balance"))
@@ -150,6 +160,10 @@ class TrainConfig(FitConfig):
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
+    start: str = ""
+    """Checkpoint of a trained network of this shape, which becomes the full network at the start; empty = none."""
+    start_partial: bool = False
+    """Whether tensors may be missing in it, such as the heads beside a trained encoder."""
     branches: str = INDEPENDENT
     """independent: the encoder and each decoder have a size of their own; together: one size for all."""
     decoders_per_encoder: int = 1
@@ -165,6 +179,8 @@ class TrainConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start_partial and not self.start:
+            raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
         check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
         self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")

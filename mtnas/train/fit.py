@@ -10,17 +10,14 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import DataError, TrainingDiverged
-from mtnas.base.files import make_folder, write_json
-from mtnas.base.machine import usable_cores
-from mtnas.base.progress import Progress, Task
+from mtnas.base.errors import CheckpointError, DataError, TrainingDiverged
+from mtnas.base.files import file_hash, make_folder, write_json
+from mtnas.base.progress import Progress
 from mtnas.data.base import Batch, Split
 from mtnas.elastic.recalibrate import re_estimate
 from mtnas.train.average import WeightAverage
@@ -29,29 +26,25 @@ from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint,
 from mtnas.train.config import FitConfig
 from mtnas.train.curves import Curves
 from mtnas.train.gradients import StepGradients
-from mtnas.train.objective import Objective, StepBatch, device_of
+from mtnas.train.objective import Objective, device_of, place
 from mtnas.train.optimizer import make_optimizer, set_rate
-from mtnas.train.precision import Mode, crews, fastest, modes
+from mtnas.train.precision import Mode
+from mtnas.train.ranks import current_ranks
 from mtnas.train.result import FitResult
 from mtnas.train.schedule import learning_rate
-from mtnas.train.state import FitState, load_module
+from mtnas.train.state import FitState
+from mtnas.train.trials import Trials
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 CURVES = "curves.jsonl"
 RESULT = "fit.json"
 
-#: With up to so many threads, trials start with one: other work on the same cores then disturbs them less.
-FEW_THREADS = 4
-
 #: Images of the train split behind the batch-norm statistics of averaged weights.
 AVERAGE_IMAGES = 256
 
-#: Steps of a trial; the first one pays for memory and kernels, and is not counted.
-TRIAL_STEPS = 4
-
 #: Settings that do not change the weights.
-_IDLE_SETTINGS = ("checkpoint_seconds",)
+_IDLE_SETTINGS = ("checkpoint_seconds", "wait_seconds")
 
 
 @dataclass(frozen=True)
@@ -89,15 +82,17 @@ class Fitter:
 
     def __init__(self, job: FitJob) -> None:
         self.job, self.config, self.objective = job, job.config, job.objective
+        self.ranks = current_ranks()
         make_folder(job.out)
         self.module = self.objective.module
         self.device = device_of(self.module)
         self.balance = self.objective.balance.to(self.device)
         self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
-        self.batches = Batches(job.split, min(self.config.batch_size, len(job.split)), job.seed, self.config.augment)
+        images = min(self.config.batch_size, len(job.split))
+        self.batches = Batches(job.split, images, job.seed, self.config.augment, self.ranks)
         self.total = self.config.epochs * self.batches.per_epoch
         self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
-        self.gradients = StepGradients(self.objective, job.seed, self._parts())
+        self.gradients = StepGradients(self.objective, job.seed, self.batches.batch_size, self._portions(), self.ranks)
         self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
         self.state = FitState(self.module, self.beside, self.optimizer, self.average)
         self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
@@ -125,7 +120,7 @@ class Fitter:
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
         """Gradients, one optimizer step, and a line or a checkpoint when it is time."""
         rate = learning_rate(step, total=self.total, warmup=self._warmup(), peak=self.config.lr)
-        placed = self._placed(step, batch, self.mode)
+        placed = place(step, batch, self.mode, self.device, step / self.total)
         losses = self.gradients.collect(placed)
         norm = self._clip()
         self._check(step, losses, norm)
@@ -137,19 +132,16 @@ class Fitter:
         if self.average:
             self.average.update(done)
         fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
-        self.curves.add(done, losses, fields)
+        if self.ranks.leads:
+            self.curves.add(done, losses, fields)
         epoch_ends = done % self.batches.per_epoch == 0
         if epoch_ends:
             self.balance.end_epoch()
+        if not self.ranks.leads:
+            return losses
         if epoch_ends or time.monotonic() - self.clock.saved >= self.config.checkpoint_seconds:
             self._save(done)
         return losses
-
-    def _placed(self, step: int, batch: Batch, mode: Mode) -> StepBatch:
-        """The batch on the training device."""
-        image_BCHW, targets = batch
-        moved = {name: target.to(self.device) for name, target in targets.items()}
-        return StepBatch(step, mode.image(image_BCHW, self.device), moved, mode, step / self.total)
 
     def _clip(self) -> float:
         """Clip the gradients; returns their norm before that."""
@@ -170,14 +162,15 @@ class Fitter:
             f"the state before is kept in {self.job.out / CHECKPOINT}",
         )
 
-    def _parts(self) -> int:
-        """Parts of a step; a small split can make them too small."""
-        if self.batches.batch_size < 2 * self.config.accumulate:
+    def _portions(self) -> int:
+        """Portions of a step in each process; a small split, or many processes, can make them too small."""
+        parts = self.config.accumulate * self.ranks.count
+        if self.batches.batch_size < 2 * parts:
             raise DataError(
-                f"two images for each of {self.config.accumulate} parts of a step",
-                received=f"{self.batches.batch_size} images",
+                f"two images for each of the {parts} parts of a step",
+                received=f"{self.batches.batch_size} images, {self.ranks.count} process(es)",
                 where=self.job.split.name,
-                cure=f"lower {self.config.where('accumulate')}, or use more images",
+                cure=f"lower {self.config.where('accumulate')}, use more images a step, or fewer processes",
             )
         return self.config.accumulate
 
@@ -191,57 +184,39 @@ class Fitter:
     # --- beginning and end ------------------------------------------------------------------------------------
 
     def _begin(self) -> int:
-        """Continue from the checkpoint, or choose the mode and write the first one; returns the steps done."""
+        """Continue from the checkpoint, or choose the mode and write the first one; returns the steps done.
+
+        All processes read the leading one's file, and so start from the same weights.
+        """
+        if not self.ranks.agreed((self.job.out / CHECKPOINT).exists()):
+            if self.total:
+                self.mode, self.trials = self._trials().choose(self.config, self.device)
+            if self.ranks.leads:
+                self.mode.lay_out(self.module)
+                self.curves.rewind(0, self.curves.state())
+                self._save(0)
+            if self.ranks.count == 1:
+                return 0
+            self.ranks.meet()
         checkpoint = load_checkpoint(self.job.out / CHECKPOINT, self.identity)
-        if checkpoint is not None:
-            self._restore(checkpoint)
-            return checkpoint.step
-        if self.total:
-            self._choose_mode()
-        self.mode.lay_out(self.module)
-        self.curves.rewind(0, self.curves.state())
-        self._save(0)
-        return 0
+        if checkpoint is None:
+            raise CheckpointError(
+                "a folder that all processes see",
+                received="no checkpoint",
+                where=str(self.job.out / CHECKPOINT),
+                cure="give --out on a shared file system",
+            )
+        self._restore(checkpoint)
+        return checkpoint.step
 
-    def _choose_mode(self) -> None:
-        """The arithmetic first; then how many threads, and whether batches are prepared beside them."""
-        threads = torch.get_num_threads()
-        few = self.device.type == "cpu" and threads <= FEW_THREADS
-        candidates = modes(self.config, 1 if few else threads)
-        trial = cache(lambda mode: self._trial(mode, bar))
-        with self.job.progress.task(f"{self.job.title}: trying modes", len(candidates) + 1) as bar:
-            self.mode, self.trials = fastest(candidates, trial)
-            others = crews(self.mode, threads, usable_cores()) if self.device.type == "cpu" else []
-            if others:
-                self.mode, more = fastest([self.mode, *others], trial)
-                self.trials |= more
-        if self.trials:
-            self.job.progress.note(f"{self.job.title}: fastest as {self.mode.text}")
-
-    def _trial(self, mode: Mode, bar: Task) -> float:
-        """Seconds of a real step and of its batch in this mode; changes no state."""
-        kept = cloned(self.module)
-        learned = {name: cloned(part) for name, part in self.beside.items()}
-        mode.lay_out(self.module)
-        took = list[float]()
-        with mode.threaded():
-            started = time.perf_counter()
-            for batch in self.batches.stream(0, min(TRIAL_STEPS, self.total), mode.ahead):
-                self.gradients.collect(self._placed(0, batch, mode))
-                self.optimizer.zero_grad(set_to_none=True)
-                took.append(time.perf_counter() - started)
-                started = time.perf_counter()
-        load_module(self.module, kept, str(self.job.out))
-        for name, part in self.beside.items():
-            part.load_state_dict(learned[name])
-        bar.advance(1, mode=str(mode))
-        return min(took[1:] or took)
+    def _trials(self) -> Trials:
+        return Trials(self.state, self.batches, self.gradients, self.total, self.job.progress, self.job.title)
 
     def _finish(self) -> FitResult:
         if self.average:
             self.average.deliver()
             re_estimate(self.module.eval(), self._plain_images())
-        digest = save_weights(self.job.out / WEIGHTS, self.objective.state())
+        digest = self._deliver()
         result = FitResult(
             steps=self.total,
             epochs=self.config.epochs,
@@ -255,8 +230,17 @@ class Fitter:
             weights_hash=digest,
             ema=self.config.ema,
         )
-        write_json(self.job.out / RESULT, result.to_json())
+        if self.ranks.leads:
+            write_json(self.job.out / RESULT, result.to_json())
         return result
+
+    def _deliver(self) -> str:
+        """The leading process writes the weights; all return the hash of the file's bytes."""
+        path = self.job.out / WEIGHTS
+        if self.ranks.leads:
+            save_weights(path, self.objective.state())
+        self.ranks.meet()
+        return file_hash(path)
 
     def _plain_images(self) -> Iterator[Tensor]:
         """Images of the train split as they are, in portions of a part of a step."""
@@ -292,10 +276,6 @@ class Fitter:
         self.mode, self.trials = Mode(**facts["mode"]), dict(facts["trials"])
         self.mode.lay_out(self.module)
         self.state.load(checkpoint.tensors, str(self.job.out))
-        self.curves.rewind(checkpoint.step, facts["curves"])
+        if self.ranks.leads:
+            self.curves.rewind(checkpoint.step, facts["curves"])
         self.clock.before = float(facts["seconds"])
-
-
-def cloned(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a module's state."""
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

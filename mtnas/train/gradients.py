@@ -10,6 +10,7 @@ from torch import Tensor
 from mtnas.base.seeds import derive_seed
 from mtnas.train.objective import Objective, StepBatch
 from mtnas.train.parts import seeded
+from mtnas.train.ranks import Ranks
 
 
 class StepGradients:
@@ -18,13 +19,17 @@ class StepGradients:
     Args:
         objective: puts gradients on its module.
         seed: root of what layers and balancing methods draw.
-        count: parts of each step.
+        images: of a step, in all processes.
+        count: portions in which each process takes its images.
+        ranks: the processes that train together.
     """
 
-    def __init__(self, objective: Objective, seed: int, count: int) -> None:
-        self.objective, self.seed = objective, seed
+    def __init__(self, objective: Objective, seed: int, images: int, count: int, ranks: Ranks) -> None:
+        self.objective, self.seed, self.images = objective, seed, images
         self.parts = objective.parts
-        self.parts.count = count
+        self.parts.count, self.parts.ranks = count, ranks
+        modules = [objective.module, *objective.beside.values()]
+        self.parts.trained = [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def collect(self, batch: StepBatch) -> dict[str, float]:
         """Add the step's gradients to the module; returns the mean losses per task, and `total`."""
@@ -36,7 +41,7 @@ class StepGradients:
         for part in self._each(batch):
             for name, loss in self.objective.accumulate(part).items():
                 means[name] = means.get(name, 0.0) + loss * self.parts.share
-        return means
+        return self._everywhere(means)
 
     @torch.no_grad()
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
@@ -45,7 +50,7 @@ class StepGradients:
         for part in self._each(batch):
             for name, loss in self.objective.losses(part).items():
                 sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * self.parts.share
-        return sums
+        return self.parts.ranks.add_scalars(sums)
 
     def look(self, batch: StepBatch) -> None:
         """Show the balance what the step has changed, if it wants to know."""
@@ -57,7 +62,15 @@ class StepGradients:
         device = batch.image_BCHW.device
         for index, part in enumerate(batch.split(self.parts.count)):
             self.parts.index = index
-            self.parts.share = len(part.image_BCHW) / len(batch.image_BCHW)
-            names = (batch.step, index) if index else (batch.step,)
+            self.parts.share = len(part.image_BCHW) / self.images
+            place = self.parts.ranks.rank * self.parts.count + index
+            names = (batch.step, place) if place else (batch.step,)
             with seeded(derive_seed(self.seed, "step", *names), device):  # for layers such as dropout
                 yield part
+
+    def _everywhere(self, means: dict[str, float]) -> dict[str, float]:
+        """Summed over all processes; one that is not finite is seen by all of them."""
+        if self.parts.ranks.count == 1:
+            return means
+        sums = self.parts.ranks.add_scalars({name: torch.tensor(value) for name, value in means.items()})
+        return {name: float(value) for name, value in sums.items()}

@@ -34,6 +34,7 @@ from mtnas.train.parts import StepParts
 from mtnas.train.result import TrainResult
 from mtnas.train.reuse import Relay, shared_modules
 from mtnas.train.sampling import opened, step_archs
+from mtnas.train.start import start_from, start_hash
 
 
 def train(
@@ -52,7 +53,8 @@ def train(
     training is complete. Writes `curves.jsonl`, `weights.safetensors` and `fit.json`.
 
     Args:
-        elastic: the network; its cached batch-norm statistics are void afterwards.
+        elastic: the network; its cached batch-norm statistics are void afterwards. With `config.start` its weights
+            are replaced first, and its channels sorted.
         tasks: by output name.
         split: images and labels to train on.
         config: the settings.
@@ -60,9 +62,12 @@ def train(
         seed: of order, augmentation, and sub-networks.
         progress: shows a bar with each task's loss.
     """
+    progress = progress or Silent()
+    if config.start:
+        progress.note(f"train: {start_from(elastic, config)}")
     objective = Sandwich(elastic, tasks, config, seed)
     try:
-        return fit(FitJob(objective, split, config, out, seed, progress or Silent(), "train"))
+        return fit(FitJob(objective, split, config, out, seed, progress, "train"))
     finally:
         elastic.weights_changed()
 
@@ -102,7 +107,8 @@ class Sandwich:
         return {"balance": self.balance} | ({"features": self.features.form} if self.features else {})
 
     def identity(self) -> Mapping[str, Any]:
-        return {"space": self.elastic.space.id, "tasks": [task.spec.to_json() for task in self.tasks.values()]}
+        known = {"space": self.elastic.space.id, "tasks": [task.spec.to_json() for task in self.tasks.values()]}
+        return {**known, "start": start_hash(self.config)} if self.config.start else known
 
     def state(self) -> dict[str, Tensor]:
         return self.elastic.state()

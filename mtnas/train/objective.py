@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mtnas.data.base import Batch
 from mtnas.train.balance.base import Balance
 from mtnas.train.parts import StepParts
 from mtnas.train.precision import Mode
@@ -97,6 +98,13 @@ def replayed(function: Callable[[], T], device: torch.device) -> Callable[[], T]
             return function()
 
     return again
+
+
+def place(step: int, batch: Batch, mode: Mode, device: torch.device, done: float = 0.0) -> StepBatch:
+    """A batch on the training device, in the mode's layout."""
+    image_BCHW, targets = batch
+    moved = {name: target.to(device) for name, target in targets.items()}
+    return StepBatch(step, mode.image(image_BCHW, device), moved, mode, done)
 
 
 def device_of(module: nn.Module) -> torch.device:

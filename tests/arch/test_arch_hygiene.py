@@ -60,11 +60,27 @@ def test_only_the_command_line_and_the_device_print() -> None:
 
 
 def test_no_pickles() -> None:
+    """Only a user's own checkpoint is unpickled, and of that nothing but tensors."""
     banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
-    wrong = [f"{label(p)} -> {n}" for p in sources() for n in all_imports(p) if n.split(".")[0] in banned]
+    allowed = {("mtnas/train/start.py", "pickle.UnpicklingError"), ("mtnas/train/start.py", "pickle")}
+    wrong = [
+        f"{label(p)} -> {n}"
+        for p in sources()
+        for n in all_imports(p)
+        if n.split(".")[0] in banned and (label(p), n) not in allowed
+    ]
     for path in sources():
+        safe = {
+            id(node.func)
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call) and "weights_only=True" in map(ast.unparse, node.keywords)
+        }
         for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.save", "torch.load"}:
+            if (
+                id(node) not in safe
+                and isinstance(node, ast.Attribute)
+                and ast.unparse(node) in {"torch.save", "torch.load"}
+            ):
                 wrong.append(f"{label(path)}:{node.lineno} {ast.unparse(node)}")
     assert not wrong, "\n".join(wrong)
 

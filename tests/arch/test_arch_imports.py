@@ -32,6 +32,7 @@ LEVELS = {
     "stages": 6,
     **dict.fromkeys(("api", "flow", "console"), 7),
     "cli": 8,
+    "__main__": 9,
 }
 ONLY = {"device": set[str](), "search": {"base", "space"}, "report": {"base"}}
 TORCH_FREE = ("base", "space", "search", "job", "report", "device")

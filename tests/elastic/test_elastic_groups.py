@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,7 +105,11 @@ def test_loose_parameters_follow_their_channels() -> None:
 def test_one_image_is_example_enough(name: str) -> None:
     """The batch size of the example changes nothing."""
     one, four = (make_elastic(zoo.build(name), zoo.image(batch), round_to=4) for batch in (1, 4))
-    assert one.groups == four.groups
+
+    def found(elastic: ElasticModel) -> list[ChannelGroup]:
+        return [replace(group, frozen=group.frozen.partition(": ")[0]) for group in elastic.groups]
+
+    assert found(one) == found(four)
 
 
 # --- unusual networks ----------------------------------------------------------------------------

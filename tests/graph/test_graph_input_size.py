@@ -38,7 +38,12 @@ def ours(encoder: str, head: str) -> nn.Module:
     return model.eval()
 
 
-OURS = {"resnet+fpn": ("resnet", "fpn"), "mobilenet+pooled": ("mobilenet", "pooled")}
+OURS = {
+    "resnet+fpn": ("resnet", "fpn"),
+    "mobilenet+pooled": ("mobilenet", "pooled"),
+    "vit+fpn": ("vit", "fpn"),
+    "vit+pooled": ("vit", "pooled"),
+}
 FOREIGN = ("residual", "squeeze_excite", "unet", "high_resolution", "other_norms", "unusual", "shared_tower")
 
 

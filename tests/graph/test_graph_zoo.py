@@ -30,9 +30,9 @@ ENCODERS, HEADS = ("resnet", "mobilenet"), ("fpn", "pooled")
 TOLERANCE = 1e-4
 
 
-def network(encoder: str, head: str) -> nn.Module:
+def network(encoder: str, head: str, **options: str) -> nn.Module:
     """One of our encoders with two heads of one kind."""
-    body = make_encoder(encoder, width=16, depth=(1, 1, 1))
+    body = make_encoder(encoder, width=16, depth=(1, 1, 1), options=options)
     channels = [level.channels for level in body.levels]
     heads = {task: make_head(head, level_channels=channels, channels=c, width=16) for task, c in (("a", 5), ("b", 3))}
     model = MultiTaskNet(body, heads)
@@ -43,6 +43,7 @@ def network(encoder: str, head: str) -> nn.Module:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     **{name: (lambda name=name: zoo.build(name)) for name in zoo.ZOO},  # type: ignore[misc]
     **{f"{e}+{h}": (lambda e=e, h=h: network(e, h)) for e in ENCODERS for h in HEADS},  # type: ignore[misc]
+    "vit+multi_query": lambda: network("vit", "fpn", attention="multi_query"),
 }
 
 

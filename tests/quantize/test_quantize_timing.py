@@ -68,7 +68,7 @@ def structure(model: onnx.ModelProto) -> Counter[tuple[object, ...]]:
     )
 
 
-OURS = {"resnet": "fpn", "mobilenet": "pooled"}
+OURS = {"resnet": "fpn", "mobilenet": "pooled", "vit": "fpn"}
 
 
 @pytest.fixture(scope="module", params=[*zoo.ZOO, *OURS])

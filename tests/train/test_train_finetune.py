@@ -23,8 +23,8 @@ from mtnas.base.errors import CheckpointError, DataError, ModelError, StorageErr
 from mtnas.base.machine import usable_cores
 from mtnas.train.checkpoint import load_weights
 from mtnas.train.finetune import finetune
-from mtnas.train.fit import Fitter
 from mtnas.train.result import FitResult
+from mtnas.train.trials import Trials
 
 
 def run(out: Path, seed: int = 0, model: nn.Module | None = None, teacher: nn.Module | None = None, **settings: object):
@@ -178,10 +178,10 @@ def test_mode_of_a_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         finetune(toy_net(), toy_tasks(), ToySplit(), config, tmp_path, teacher=None, seed=0, progress=Stop(3))
 
-    def forbidden(self: Fitter, mode: object, bar: object) -> float:
+    def forbidden(self: Trials, *_: object) -> float:
         raise AssertionError("tried again")
 
-    monkeypatch.setattr(Fitter, "_trial", forbidden)
+    monkeypatch.setattr(Trials, "seconds", forbidden)
     _, result = run(tmp_path, **settings)
     assert len(result.trials) == 4
 

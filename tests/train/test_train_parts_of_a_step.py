@@ -6,60 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from step_toys import assert_close, norm_free, sandwiched, tuned
 from torch import nn
-from train_toys import SIZE, Stop, ToySplit, plain_config, same, sandwich_config, toy_net, toy_tasks
+from train_toys import Stop, ToySplit, plain_config, same, sandwich_config, toy_net, toy_tasks
 
 from mtnas.base.errors import DataError, JobError
 from mtnas.base.optional import available
-from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.train.balance.table import BALANCES, EXTRAS
 from mtnas.train.finetune import finetune
-from mtnas.train.loop import train
-
-
-class NormFree(nn.Module):
-    """Two convolutions that all tasks share and one for each task; images do not see each other."""
-
-    def __init__(self, norm: bool = False) -> None:
-        super().__init__()
-        between = nn.GroupNorm(2, 8) if norm else nn.Identity()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), between, nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU())
-        self.segmentation, self.depth = nn.Conv2d(8, 3, 1), nn.Conv2d(8, 1, 1)
-
-    def forward(self, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.stem(image_BCHW)
-        return {"segmentation": self.segmentation(x), "depth": self.depth(x).exp()}
-
-
-def norm_free(norm: bool = False) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return NormFree(norm)
-
-
-def norm_free_elastic() -> ElasticModel:
-    return make_elastic(norm_free(), torch.randn(2, 3, SIZE, SIZE), round_to=2, prove=False)
-
-
-def tuned(out: Path, model: nn.Module | None = None, **settings: object) -> dict[str, torch.Tensor]:
-    """A few plain steps: weights, and what the balance has learned."""
-    model = norm_free() if model is None else model
-    config = plain_config(**{"batch_size": 6, "epochs": 2, "optimizer": "sgd", "lr": 0.02, "ema": 0.0, **settings})
-    finetune(model, toy_tasks(), ToySplit(), config, out, teacher=None, seed=0)
-    return model.state_dict()
-
-
-def sandwiched(out: Path, **settings: object) -> dict[str, torch.Tensor]:
-    elastic = norm_free_elastic()
-    config = sandwich_config(**{"batch_size": 6, "optimizer": "sgd", "lr": 0.02, **settings})
-    train(elastic, toy_tasks(), ToySplit(), config, out, seed=0)
-    return elastic.state()
-
-
-def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("balance", sorted(BALANCES))

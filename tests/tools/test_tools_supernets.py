@@ -1,0 +1,302 @@
+"""The supernets' benchmarks: who answers for a budget, how answers are chosen, and what the tables make of records."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from mtnas.base.errors import DataError, JobError  # noqa: E402
+from mtnas.data.open import open_dataset  # noqa: E402
+from mtnas.elastic.model import ElasticModel  # noqa: E402
+from mtnas.search.control import simplex_preferences  # noqa: E402
+from tools.bench.record import Options  # noqa: E402
+from tools.bench.supernets import alone, control, opened  # noqa: E402
+from tools.bench.supernets.answers import Candidate, Metrics, Records, pick  # noqa: E402
+from tools.bench.supernets.arms import ARMS, JOINT, Arm, arm_of, single  # noqa: E402
+from tools.bench.supernets.networks import (  # noqa: E402
+    BELOW,
+    Costs,
+    candidate_archs,
+    elastic_network,
+    fixed_arch,
+    full_network,
+    sliced_statistics,
+    step_macs,
+    tasks_of,
+    uniform_archs,
+    with_new_weights,
+)
+from tools.bench.supernets.settings import SETTINGS, Setting, setting_of  # noqa: E402
+from tools.bench.supernets.work import SCHEMA, Worker, labelled, read_record, record_path  # noqa: E402
+
+TASKS = ("segmentation", "depth")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Setting:
+    """Two tasks, small images, one epoch."""
+    setting = setting_of("scenes", quick=True)
+    return replace(
+        setting,
+        name="tiny",
+        data=replace(setting.data, train=32, calibrate=16, select=8, report=8, height=32, width=32),
+        tasks=TASKS,
+        model=replace(setting.model, width=16, blocks=(1, 1), head_width=16, head_convs=1, output_stride=8),
+        candidates=3,
+        train=replace(setting.train, precision="float32", channels_last="never", batch_size=16),
+    )
+
+
+def elastic_of(setting: Setting, arm: Arm | None = None) -> ElasticModel:
+    dataset = open_dataset(setting.data)
+    return elastic_network(full_network(setting, dataset, tasks_of(setting, dataset), 0), setting, arm)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_keep_their_budget_and_are_equally_many(tiny: Setting) -> None:
+    wide = elastic_of(tiny)
+    costs = Costs(wide)
+    found = candidate_archs(wide, costs, tiny, arm_of(JOINT))
+    assert found[0] == wide.space.largest and len(found) == len(set(found))
+    for budget in tiny.budgets[:-1]:
+        within = [arch for arch in found if costs.share(arch) <= budget]
+        assert len(within) >= tiny.candidates and any(costs.share(arch) >= BELOW * budget for arch in within)
+    narrow = elastic_of(tiny, arm_of("encoder"))
+    assert all(len(choice.owners) > 1 for choice in narrow.space.choices)
+    costs = Costs(narrow)
+    counts = [sum(BELOW * b <= costs.share(a) <= b for a in candidate_archs(narrow, costs, tiny, arm_of("encoder")))
+              for b in tiny.budgets if costs.share(narrow.space.smallest) <= b < 1]  # fmt: skip
+    assert counts and max(counts) <= 2 * tiny.candidates
+
+
+def test_decoders_follow_the_preferences(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    found = candidate_archs(elastic, Costs(elastic), replace(tiny, candidates=8), arm_of(JOINT))
+
+    def decoder(arch: Any, task: str) -> int:
+        return sum(int(arch[choice.name]) for choice in elastic.space.choices if choice.owners == (task,))
+
+    preferences = simplex_preferences(TASKS, 8)
+    favourite = max(preferences, key=lambda p: p["depth"])
+    assert favourite["depth"] > 0.8
+    assert any(decoder(arch, "depth") > decoder(arch, "segmentation") for arch in found)
+    assert any(decoder(arch, "depth") < decoder(arch, "segmentation") for arch in found)
+
+
+def test_uniform_networks_have_one_width(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    archs = uniform_archs(elastic)
+    assert archs[0] == elastic.space.smallest and archs[-1] == elastic.space.largest
+    assert candidate_archs(elastic, Costs(elastic), tiny, arm_of("uniform")) == archs
+
+
+def test_one_network_stands_for_a_budget(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    costs = Costs(elastic)
+    shares = [costs.share(fixed_arch(elastic, costs, budget)) for budget in tiny.budgets]
+    assert all(share <= budget for share, budget in zip(shares, tiny.budgets, strict=True))
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    with pytest.raises(DataError, match="a network within"):
+        fixed_arch(elastic, costs, 1e-6)
+
+
+def test_a_step_costs_between_its_smallest_and_largest_passes(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    passes = step_macs(elastic, Costs(elastic), tiny)
+    assert 1.0 < passes < 2.0 + tiny.train.random_widths
+    assert step_macs(elastic, Costs(elastic), replace(tiny, train=replace(tiny.train, random_widths=0))) < passes
+
+
+def test_new_weights_are_new_and_leave_the_generator_alone(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    elastic.calibrate_with(lambda: [torch.zeros(2, 3, 32, 32)])
+    network = elastic.extract(elastic.space.smallest)
+    before = {name: value.clone() for name, value in network.named_parameters() if value.ndim > 1}
+    state = torch.get_rng_state()
+    with_new_weights(network, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(not torch.equal(value, dict(network.named_parameters())[name]) for name, value in before.items())
+
+
+def test_stale_statistics_are_those_of_the_full_network(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    elastic.calibrate_with(lambda: [torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))])
+    stale, full = sliced_statistics(elastic, elastic.space.smallest), elastic.statistics()
+    own = elastic.statistics(elastic.selection(elastic.space.smallest))
+    assert stale.keys() == own.keys()
+    assert all(torch.equal(values, full[name][: len(values)]) for name, values in stale.items())
+    assert any(not torch.allclose(values, own[name]) for name, values in stale.items())
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_made_once_and_answers_come_from_its_weights(tiny: Setting, tmp_path: Path) -> None:
+    worker = Worker(tiny, tmp_path / "records", tmp_path / "weights")
+    made = worker.make("none", 0)
+    assert [row["budget"] for row in made["fixed"]] == list(tiny.budgets)
+    assert made["training"]["steps"] == 2 and "root" not in json.dumps(made["setting"]["data"]["root"] or "")
+    stamp = record_path(tiny, "none", 0, tmp_path / "records").stat().st_mtime_ns
+    assert worker.make("none", 0) == made
+    assert record_path(tiny, "none", 0, tmp_path / "records").stat().st_mtime_ns == stamp
+    answers = worker.answer("none", 0)
+    whole = answers["candidates"][0]
+    assert whole["macs"] == 1.0 and whole["report"] == made["fixed"][-1]["estimated"]["report"]
+
+
+def test_single_and_alone_records_say_what_they_are(tiny: Setting, tmp_path: Path) -> None:
+    worker = Worker(tiny, tmp_path / "records", tmp_path / "weights")
+    one = worker.make(single("depth", 0.5), 0)
+    assert one["task"] == "depth" and set(one["report"]) == {"depth"} and one["macs"] < 0.5
+    by_itself = worker.make("alone-50", 0)
+    assert by_itself["macs"] <= 0.5 and by_itself["epochs"] > tiny.train.epochs
+    assert set(by_itself["report"]) == set(TASKS)
+
+
+def test_only_labelled_images_teach_a_task() -> None:
+    class Half:
+        name = "train"
+
+        def __len__(self) -> int:
+            return 10
+
+        def batch(self, indices: Any, augment: Any = None) -> Any:
+            known = np.asarray(indices) % 2 - (np.asarray(indices) % 2 == 0)
+            return torch.zeros(len(indices), 3, 4, 4), {"kind": torch.as_tensor(known)}
+
+    class Kind:
+        spec = type("Spec", (), {"type": "classification"})
+
+    split = labelled(Half(), {"kind": Kind()})  # type: ignore[arg-type,dict-item]
+    assert len(split) == 5
+    assert (split.batch([0, 4])[1]["kind"] == 1).all()
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def candidate(macs: float, a: float, b: float) -> Candidate:
+    ratios = {"segmentation": a, "depth": b}
+    return Candidate(macs, ratios, ratios, ratios)
+
+
+def test_the_pick_keeps_the_budget_and_follows_the_preference() -> None:
+    found = [candidate(0.2, 1.5, 1.1), candidate(0.3, 1.2, 1.4), candidate(0.9, 1.0, 1.0)]
+    assert pick(found, {"segmentation": 1.0, "depth": 0.0}, 0.3) is found[1]
+    assert pick(found, {"segmentation": 0.0, "depth": 1.0}, 0.3) is found[0]
+    assert pick(found, {"segmentation": 0.5, "depth": 0.5}, 1.0) is found[2]
+    assert pick(found, {"segmentation": 0.5, "depth": 0.5}, 0.1) is None
+
+
+def test_tasks_are_scaled_before_they_are_weighed() -> None:
+    """A task whose scores hardly differ still counts as its preference says."""
+    found = [candidate(0.2, 2.0, 1.00), candidate(0.2, 1.0, 1.01)]
+    assert pick(found, {"segmentation": 0.4, "depth": 0.6}, 1.0) is found[0]
+
+
+def write(folder: Path, setting: Setting, name: str, seed: int, **fields: Any) -> None:
+    path = record_path(setting, name, seed, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"schema": SCHEMA, "arm": name, "seed": seed, **fields}))
+
+
+def scored(miou: float, abs_err: float) -> dict[str, Any]:
+    scores = {"segmentation": {"miou": miou}, "depth": {"abs_err": abs_err, "rmse": abs_err}}
+    return {"select": scores, "report": scores}
+
+
+def references(folder: Path, setting: Setting, seed: int) -> None:
+    for task in TASKS:
+        whole = scored(50.0, 0.5)
+        part = {split: {task: scores[task]} for split, scores in whole.items()}
+        write(folder, setting, single(task, 1.0), seed, **part)
+
+
+@pytest.fixture
+def records(tiny: Setting, tmp_path: Path) -> Records:
+    metrics = Metrics.of(tasks_of(tiny, open_dataset(tiny.data)))
+    return Records(tiny, metrics, tmp_path)
+
+
+def test_delta_is_the_mean_relative_gain(records: Records, tiny: Setting) -> None:
+    references(records.folder, tiny, 0)
+    assert records.delta(scored(55.0, 0.45), "report", 0) == pytest.approx(10.0)
+    assert records.delta(scored(45.0, 0.5), "report", 0) == pytest.approx(-5.0)
+
+
+def test_a_missing_record_names_the_command_that_makes_it(records: Records) -> None:
+    with pytest.raises(DataError, match=r"python -m tools\.bench\.supernets tiny"):
+        records.read("none", 0)
+
+
+def test_gains_are_paired_and_budgets_that_a_rival_misses_count_as_nothing(
+    records: Records, tiny: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = records.folder
+    for seed in range(3):
+        references(folder, tiny, seed)
+        good = [{"macs": share, **scored(50.0, 0.5)} for share in (0.3, 1.0)]
+        whole = [{"macs": 1.0, **scored(50.0, 0.5)}]
+        write(folder, tiny, f"answers-{JOINT}", seed, candidates=good)
+        write(folder, tiny, "answers-encoder", seed, candidates=whole)
+        write(folder, tiny, "answers-uniform", seed, candidates=good)
+    monkeypatch.setattr(control, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
+    result = control.run("tiny", Options())
+    claims = {claim.claim: claim for claim in result.claims}
+    everywhere = claims["hypervolume gained over encoder only, all budgets, %"]
+    assert everywhere.value == pytest.approx(300.0) and everywhere.met is True
+    met = claims["hypervolume gained over encoder only, budgets that it can meet (100%), %"]
+    assert met.value == pytest.approx(0.0) and met.met is False
+    assert claims["hypervolume gained over one width for all, all budgets, %"].value == pytest.approx(0.0)
+    by_arm = {(row["arm"], row["budget"]): row for row in result.rows}
+    assert by_arm["encoder only", 30]["hypervolume"] == 0 and by_arm["encoder only", 30]["used"] is None
+    assert by_arm["encoder and decoders", 30]["hypervolume"] == pytest.approx(1.0)
+
+
+def test_training_alone_is_compared_at_the_same_budget(
+    records: Records, tiny: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        references(records.folder, tiny, seed)
+        fixed = [{"budget": budget, "estimated": scored(50.0, 0.5)} for budget in tiny.budgets]
+        write(records.folder, tiny, JOINT, seed, fixed=fixed)
+        for budget in tiny.budgets:
+            write(records.folder, tiny, f"alone-{round(100 * budget)}", seed, epochs=9, **scored(52.0, 0.5))
+    monkeypatch.setattr(alone, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
+    monkeypatch.setattr(alone, "setting_of", lambda *_args, **_kwargs: tiny)
+    result = alone.run("tiny", Options())
+    assert [row["gap"] for row in result.rows] == pytest.approx([2.0] * 4)
+    assert all(claim.met is False for claim in result.claims)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_every_arm_and_setting_is_sound() -> None:
+    for setting in SETTINGS.values():
+        for arm in ARMS.values():
+            replace(setting.train, **arm.changes)
+    with pytest.raises(JobError, match="a known arm"):
+        arm_of("nothing-like-it")
+    with pytest.raises(JobError, match="a known setting"):
+        setting_of("moon")
+    with pytest.raises(JobError, match="at least one seed"):
+        opened.check_seeds(0)
+
+
+def test_records_of_other_settings_are_not_found(tiny: Setting, tmp_path: Path) -> None:
+    write(tmp_path, tiny, "none", 0)
+    assert read_record(tiny, "none", 0, tmp_path) is not None
+    assert read_record(replace(tiny, name="other"), "none", 0, tmp_path) is None

@@ -1,0 +1,63 @@
+"""The arms: how a supernet is trained, and which of its parts may shrink.
+
+Every arm of a seed sees the same images in the same order with the same schedule. Single-task networks and networks
+trained alone are arms too; their names say which: `single-TASK-MULTIPLIER`, `alone-BUDGET`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtnas.base.tables import check_name
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train a supernet.
+
+    Args:
+        title: for tables.
+        changes: of the setting's training.
+        ignored: layers that keep their channels.
+    """
+
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+#: learning from the largest network that all arms of other questions share: the best of the forms (`distill_scenes`)
+RECIPE: Mapping[str, Any] = {"distill_weight": 0.0, "feature_distill": "attention"}
+#: the arm of that recipe in which encoder and decoders shrink
+JOINT = "attention"
+
+ARMS: dict[str, Arm] = {
+    "none": Arm("nothing", {"distill_weight": 0.0}),
+    "outputs": Arm("outputs", {"distill_weight": 0.5}),
+    "slice": Arm("features, slice", {"distill_weight": 0.0, "feature_distill": "slice"}),
+    "attention": Arm("features, attention", {"distill_weight": 0.0, "feature_distill": "attention"}),
+    "gram": Arm("features, gram", {"distill_weight": 0.0, "feature_distill": "gram"}),
+    "project": Arm("features, project", {"distill_weight": 0.0, "feature_distill": "project"}),
+    "both": Arm("outputs and features, attention", {"distill_weight": 0.5, "feature_distill": "attention"}),
+    "encoder": Arm("encoder only", RECIPE, ignored=("heads.*",)),
+    "uniform": Arm("one width for all", {**RECIPE, "branches": "together", "width_jitter": 0.0}),
+}
+#: arms whose candidates answer for preferences and budgets
+ANSWERING = (JOINT, "encoder", "uniform")
+
+
+def arm_of(name: str) -> Arm:
+    check_name(name, ARMS, "arm", "tools.bench.supernets")
+    return ARMS[name]
+
+
+def single(task: str, multiplier: float) -> str:
+    """The name of a single-task network."""
+    return f"single-{task}-{round(100 * multiplier)}"
+
+
+def alone(budget: float) -> str:
+    """The name of a network that is trained by itself."""
+    return f"alone-{round(100 * budget)}"
