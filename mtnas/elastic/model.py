@@ -225,7 +225,7 @@ class ElasticModel:
         """Run one image through a selected network, for hooks to watch; batch-norm reads stored statistics, cut."""
         image_BCHW = self.example[:1].to(next(self.model.parameters()).device)
         with torch.no_grad():
-            self._call(image_BCHW, self._compact(selection), {}, self._evaluation)
+            self._call(image_BCHW, self._compact(selection), {}, self._evaluation, TaskSubset())
 
     # --- batch-norm statistics ----------------------------------------------------------------------------------
 
