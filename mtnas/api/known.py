@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtnas.api.given import Out, given_context, identity, settle, tasks_identity
 from mtnas.base.errors import JobError
+from mtnas.base.groups import Size, size_text
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.model import ElasticModel
@@ -142,6 +143,13 @@ def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             where="profile",
             cure=_PROFILE_AGAIN,
         )
+    if elastic.inputs.sizes != profile.graph.sizes:
+        raise JobError(
+            f"a profile of the input sizes {_sizes(elastic.inputs.sizes)}",
+            received=f"one of {_sizes(profile.graph.sizes)}",
+            where="profile",
+            cure=_PROFILE_AGAIN,
+        )
     depths = tuple(elastic.skippable), tuple(profile.graph.bypasses)
     if depths[0] != depths[1]:
         raise JobError(
@@ -150,3 +158,7 @@ def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             where="profile",
             cure=_PROFILE_AGAIN,
         )
+
+
+def _sizes(sizes: Sequence[Size]) -> str:
+    return ", ".join([*map(size_text, sizes), "full"])

@@ -221,6 +221,12 @@ class ElasticModel:
             resizing = self.inputs.resizing(selection.size)
             return resizing.enlarge(subset.of(self.model(resizing.shrink(image_BCHW))))
 
+    def rehearse(self, selection: Selection) -> None:
+        """Run one image through a selected network, for hooks to watch; batch-norm reads stored statistics, cut."""
+        image_BCHW = self.example[:1].to(next(self.model.parameters()).device)
+        with torch.no_grad():
+            self._call(image_BCHW, self._compact(selection), {}, self._evaluation, TaskSubset())
+
     # --- batch-norm statistics ----------------------------------------------------------------------------------
 
     def calibrate_with(self, batches: Callable[[], Iterable[Tensor]]) -> None:

@@ -92,6 +92,7 @@ def hover(results: Results, row: Record, tasks: Sequence[str]) -> str:
     lines += [plain(f"breaks {', '.join(map(cost_words, broken))}")] if broken else []
     skipped = row.get("skipped") or ()
     lines += [plain(f"left out: {', '.join(skipped)}")] if skipped else []
+    lines += [plain(f"runs at {row['size']}")] if row.get("size") else []
     return "<br>".join([*lines, *_widths(row, results)])
 
 

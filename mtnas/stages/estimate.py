@@ -21,7 +21,6 @@ from mtnas.stages.estimate_measuring import (
     probing_s,
     profiling_s,
 )
-from mtnas.train.balance.cost import passes
 
 #: making images, drawing the graph, exporting, verifying, reporting
 _FIXED_S = 20.0
@@ -29,20 +28,25 @@ _FIXED_S = 20.0
 _BATCH = 16
 
 
-def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each long stage and in total; `record` is what the space stage wrote."""
+def seconds_by_stage(context: RunContext, record: dict[str, Any], step_ratio: float) -> dict[str, float]:
+    """Seconds of each long stage and in total.
+
+    Args:
+        context: the run.
+        record: what the space stage wrote.
+        step_ratio: what a training step computes, in steps of a plain network.
+    """
     job, sizes = context.job, context.dataset.info.sizes
     forward_s, learn_s = _seconds_per_image(context)
     small = record["smallest"]["macs"] / record["largest"]["macs"]
     middle = (1.0 + small) / 2.0
     latency_ms = record["quick_costs"]["largest"]["latency_ms"]["value"]
-    networks = 1.0 + small + job.train.random_widths * middle
     scored = job.score.calibrate_images + min(job.score.select_images or sizes["select"], sizes["select"])
     lines = 1 if job.search.random_line() is None else 2
     measuring_scores = candidates_s(job, latency_ms * middle, job.search.trials * lines) if _measures_all(job) else 0.0
     found = {
         "space": probing_s(context),
-        "train": job.train.epochs * sizes["train"] * learn_s * networks * _balance_factor(context),
+        "train": job.train.epochs * sizes["train"] * learn_s * step_ratio,
         "profile": profiling_s(context, latency_ms, latency_ms * middle),
         "search": job.search.trials * lines * scored * forward_s * middle
         + measuring_scores
@@ -55,13 +59,6 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any]) -> dict[str, f
         "rest": _FIXED_S,
     }
     return {name: round(seconds, 1) for name, seconds in {**found, "total": sum(found.values())}.items()}
-
-
-def _balance_factor(context: RunContext) -> float:
-    """Time of a training step beside that of a plain one with as many networks; gradients weighed one by one cost."""
-    train, tasks = context.job.train, len(context.elastic.tasks)
-    networks = train.random_widths + 2
-    return passes(train.balance, networks, tasks, train.flat_radius).relative / networks
 
 
 def _measures_all(job: Job) -> bool:

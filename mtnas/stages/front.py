@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mtnas.base.groups import size_text
 from mtnas.base.journal import Journal
 from mtnas.search.feasible import no_network
 from mtnas.search.front import Front
@@ -59,13 +60,14 @@ def _measured(evaluator: Evaluator, trials: Sequence[Trial], journal: Journal) -
 
 
 def row_of(evaluator: Evaluator, trial: Trial) -> dict[str, Any]:
-    """One network for the report: arch, widths, skipped blocks, scores, costs, and what had been predicted."""
+    """One network for the report: arch, widths, skipped blocks, size, scores, costs, and what had been predicted."""
     selection = evaluator.elastic.selection(trial.arch)
     return {
         "id": trial.arch.id,
         "arch": trial.arch.to_json(),
         "widths": selection.widths(evaluator.elastic.groups),
         "skipped": list(selection.skipped),
+        "size": size_text(selection.size) if selection.size else None,
         "scores": {task: dict(metrics) for task, metrics in trial.outcome.scores.items()},
         "costs": {name: cost.to_json() for name, cost in trial.outcome.costs.items()},
         "predicted_latency_ms": evaluator.predict(selection).to_json(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtnas.base.errors import Infeasible
 from mtnas.base.progress import Progress
@@ -17,11 +17,15 @@ from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight
 from mtnas.stages.steps import delivered_precisions, stated_step
-from mtnas.train.balance.cost import passes
+
+if TYPE_CHECKING:
+    from mtnas.train.cost import StepCost
 
 
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     """Space size, what will be run, and whether the smallest network keeps the limits."""
+    from mtnas.train.cost import step_cost
+
     preflight(job, tuple(FOLDERS))
     with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
         context = RunContext(job, Path(scratch), progress)
@@ -36,7 +40,8 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         except Infeasible as error:
             verdict = str(error)
         choices = len(context.elastic.space.choices)
-        seconds, step = seconds_by_stage(context, record), context.width_step
+        cost = step_cost(context.elastic, job.train)
+        seconds, step = seconds_by_stage(context, record, cost.ratio), context.width_step
         tasks = len(context.elastic.tasks)
         precisions = " and ".join(delivered_precisions(context))
     steps = sizes["train"] // job.train.batch_size
@@ -47,6 +52,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         "infeasible_because": verdict,
         "choices": choices,
         "log10_size": record["log10_size"],
+        "input_sizes": {row["size"]: row["refused"] for row in record["input_sizes"]},
         "frozen": {g["name"]: g["frozen"] for g in record["groups"] if g["frozen"]},
         "largest": record["largest"],
         "smallest": record["smallest"],
@@ -57,7 +63,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
             "space": f"width steps of {job.device.device} are probed in {precisions}"
             if job.space.round_to == "probe"
             else f"widths are multiples of {step}",
-            "train": f"{job.train.epochs} epochs, {steps} steps each, {_passes(job, tasks)}",
+            "train": f"{job.train.epochs} epochs, {steps} steps each, {_step(cost)}",
             "profile": f"{job.device.samples} sub-networks at most, and each part's cost, on {job.device.device}",
             "search": f"{job.search.trials} networks with {job.search.strategy}, a random line beside it",
             "prune": f"to {job.prune.target} of the chosen network's latency" if job.prune.enabled else "off",
@@ -70,13 +76,9 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _passes(job: Job, tasks: int) -> str:
-    """Networks of a training step, and what goes through them where it is more than once forward and backward."""
-    networks = job.train.random_widths + 2
-    needed = passes(job.train.balance, networks, tasks, job.train.flat_radius)
-    if (needed.forward, needed.backward) == (networks, networks):
-        return f"{networks} networks a step"
-    return f"{networks} networks a step in {needed.forward} forward and {needed.backward} backward passes"
+def _step(cost: StepCost) -> str:
+    """Networks of a training step, and what they compute beside a plain network."""
+    return f"about {cost.networks:.0f} networks a step, {cost.ratio:.2f} times a plain network's multiply-adds"
 
 
 def _references(job: Job, tasks: int) -> str:
@@ -108,5 +110,6 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines += [f"  {name:<10} {text}{times.get(name, '')}" for name, text in plan["stages"].items()]
     lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
+    lines += [f"  input    {size}: {reason or 'an option'}" for size, reason in plan["input_sizes"].items()][:-1]
     lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")
     return "\n".join(lines)

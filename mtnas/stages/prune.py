@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtnas.base.files import file_hash, write_json
-from mtnas.base.groups import Selection
+from mtnas.base.groups import Selection, size_text
 from mtnas.prune.config import PruneConfig
 from mtnas.prune.plan import Judgement, PrunePlan, PruneTools, plan_pruning
 from mtnas.stages.context import RunContext
@@ -45,6 +45,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "before": {"scores": scores["chosen"], "costs": _json(costs["chosen"])},
         "after": {"scores": scores["pruned"], "costs": _json(costs["pruned"])},
         "widths": _widths(context, chosen_at, plan.selection),
+        "size": size_text(chosen_at.size) if chosen_at.size else None,
         "steps": [step.to_json() for step in plan.steps],
         "reached": plan.reached,
         "stopped_because": plan.stopped_because,

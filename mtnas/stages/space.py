@@ -15,6 +15,7 @@ from mtnas.stages.costs import quick_costs
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `space.json`, `graph/` and, where the job asks for a probe, `stairs.json`; the flow then checks the budget
     against the quick costs."""
+    from mtnas.elastic.summary import size_rows
     from mtnas.graph.build import build_elastic_graph
 
     elastic = context.elastic
@@ -29,6 +30,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "schema": "space-stage/1",
         "groups": group_rows(context),
         "blocks": [asdict(block) for block in elastic.blocks],
+        "input_sizes": size_rows(elastic.inputs),
         "width_step": {"step": context.width_step, "asked": context.job.space.round_to},
         "log10_size": elastic.space.log10_size,
         "space": elastic.space.to_json(),

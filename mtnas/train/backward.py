@@ -166,12 +166,13 @@ class TaskByTask:
 
     def _add(self, losses: Losses, share: float) -> Rows:
         """Add one network's gradients; returns them by task, shared parameters first."""
-        each = self.balance.each(losses)
+        slope_by_task = slopes(self.balance, losses)
         parameters = [*self.shared, *self.own]
         found: Rows = {}
-        for count, (task, loss) in enumerate(each.items(), start=1):
-            more = count < len(each)
-            found[task] = list(torch.autograd.grad(loss * share, parameters, retain_graph=more, allow_unused=True))
+        for count, (task, slope) in enumerate(slope_by_task.items(), start=1):
+            more = count < len(slope_by_task)
+            loss = losses[task] * (slope * share)
+            found[task] = list(torch.autograd.grad(loss, parameters, retain_graph=more, allow_unused=True))
             add_row(self.rows, task, found[task][: len(self.shared)])
             accumulate(self.own, found[task][len(self.shared) :])
         return found
@@ -180,7 +181,8 @@ class TaskByTask:
         """Add what the gradient of one task changes by on the way to its steepest point."""
         cut = len(self.shared)
         with moved(self.shared, before[:cut], self.radius), moved(self.own, before[cut:], self.radius):
-            loss = self.balance.each(again())[task] * share
+            losses = again()
+            loss = losses[task] * (slopes(self.balance, losses)[task] * share)
             parameters = [*self.shared, *self.own]
             after = torch.autograd.grad(loss, parameters, allow_unused=True)
         change = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
@@ -193,6 +195,16 @@ class TaskByTask:
         gram_TT = gram(rows)
         with self.parts.alike(gram_TT.device):
             return self.parts.ranks.same(self.balance.combine(gram_TT))
+
+
+def slopes(balance: Balance, losses: Losses) -> dict[str, Tensor]:
+    """What each task's weighted loss changes by with the loss itself.
+
+    Weighted losses may be parts of one vector, whose gradient goes through the decoders of all tasks, most of it zeros.
+    """
+    leaves = {task: loss.detach().requires_grad_() for task, loss in losses.items()}
+    weighted = balance.each(leaves)
+    return {task: torch.autograd.grad(loss, leaves[task], retain_graph=True)[0] for task, loss in weighted.items()}
 
 
 def add_row(rows: Rows, task: str, gradients: list[Tensor | None]) -> None:

@@ -58,6 +58,7 @@ class FitJob:
     seed: int
     progress: Progress
     title: str = "train"
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -229,6 +230,7 @@ class Fitter:
             weights=WEIGHTS,
             weights_hash=digest,
             ema=self.config.ema,
+            cost=dict(self.job.cost),
         )
         if self.ranks.leads:
             write_json(self.job.out / RESULT, result.to_json())

@@ -26,6 +26,7 @@ from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
+from mtnas.train.cost import step_cost
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.features.make import make_features
 from mtnas.train.fit import FitJob, fit
@@ -67,7 +68,9 @@ def train(
         progress.note(f"train: {start_from(elastic, config)}")
     objective = Sandwich(elastic, tasks, config, seed)
     try:
-        return fit(FitJob(objective, split, config, out, seed, progress, "train"))
+        cost = step_cost(elastic, config)
+        progress.note(f"train: a step computes {cost.ratio:.2f} times what a plain network's does")
+        return fit(FitJob(objective, split, config, out, seed, progress, "train", cost.to_json()))
     finally:
         elastic.weights_changed()
 

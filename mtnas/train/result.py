@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -22,6 +22,7 @@ class FitResult:
         weights: name of the weights file.
         weights_hash: SHA-256 of its bytes.
         ema: decay of the moving average that these weights are; 0 = they are those of the last step.
+        cost: of the mean step beside a plain network's (`mtnas.train.cost.StepCost`); empty when it is a plain one.
     """
 
     steps: int
@@ -35,6 +36,7 @@ class FitResult:
     weights: str
     weights_hash: str
     ema: float = 0.0
+    cost: dict[str, float] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:

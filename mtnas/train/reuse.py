@@ -97,16 +97,11 @@ def _answering(output: Any) -> Callable[..., Any]:
 
 
 def shared_modules(elastic: ElasticModel) -> tuple[str, ...]:
-    """The outermost modules that serve several tasks and run once in a forward pass.
+    """`outermost_shared` of a network in which they can be run apart from the rest.
 
     Raises `ModelError` when there are none, or what they return is changed in place later.
     """
-    network, owners = elastic.model, elastic.parameter_owners
-    names = [name for name, _ in network.named_modules() if name]
-    with watching(network, names) as found, torch.no_grad():
-        network(elastic.example)
-    serving = [name for name in names if len(found[name]) == 1 and _shared(name, owners)]
-    outermost = tuple(name for name in serving if not any(o != name and inside(name, [o]) for o in serving))
+    outermost = outermost_shared(elastic)
     if not outermost:
         raise ModelError(
             "a shared part that can serve several decoders",
@@ -122,6 +117,16 @@ def shared_modules(elastic: ElasticModel) -> tuple[str, ...]:
             cure="use operations that are not in place behind it, or set decoders_per_encoder to 1",
         )
     return outermost
+
+
+def outermost_shared(elastic: ElasticModel) -> tuple[str, ...]:
+    """The outermost modules that serve several tasks and run once in a forward pass; maybe none."""
+    network, owners = elastic.model, elastic.parameter_owners
+    names = [name for name, _ in network.named_modules() if name]
+    with watching(network, names) as found, torch.no_grad():
+        network(elastic.example.to(next(network.parameters()).device))
+    serving = [name for name in names if len(found[name]) == 1 and _shared(name, owners)]
+    return tuple(name for name in serving if not any(o != name and inside(name, [o]) for o in serving))
 
 
 def _shared(name: str, owners: Mapping[str, Sequence[str]]) -> bool:

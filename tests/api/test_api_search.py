@@ -156,6 +156,13 @@ def test_a_profile_that_knows_no_depth_is_refused(ready: Ready) -> None:
         mtnas.search(elastic, ["depth"], ready.data, replace(ready.profile, graph=graph))
 
 
+def test_a_profile_of_other_input_sizes_is_refused(ready: Ready) -> None:
+    elastic = mtnas.make_elastic(user_model(), example(), rules=SpaceRules(resolution=(0.5,)), prove=False)
+    assert elastic.inputs.sizes
+    with pytest.raises(JobError, match=r"(?s)a profile of the input sizes \d+x\d+, full.*one of full"):
+        mtnas.search(elastic, TASKS, ready.data, ready.profile)
+
+
 def test_a_search_after_training_on_ones_own_is_known_again(ready: Ready, tmp_path: Path) -> None:
     """Statistics that the changed weights void are estimated before the call is looked up."""
     elastic = mtnas.make_elastic(user_model(), example(), prove=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,9 @@ from mtnas.data.base import Batch
 from mtnas.elastic.model import ElasticModel
 from mtnas.train import loop
 from mtnas.train.backward import TaskByTask, gram, make_backward, moved, shared_parameters
-from mtnas.train.balance.cost import passes
 from mtnas.train.balance.fixed import Fixed
 from mtnas.train.balance.gradient import GradientBalance
-from mtnas.train.balance.table import BALANCES, EXTRAS, PER_TASK
+from mtnas.train.balance.table import BALANCES, EXTRAS
 from mtnas.train.checkpoint import load_weights
 from mtnas.train.finetune import Plain, finetune
 from mtnas.train.loop import Sandwich, train
@@ -214,52 +211,6 @@ def test_parameters_come_back_to_the_bit_even_after_an_error() -> None:
     assert torch.equal(weights, before)
     with moved([weights], [torch.zeros(3)], 0.3):
         assert torch.equal(weights, before)
-
-
-# --- cost -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def counted(elastic: ElasticModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """Counts forward passes, and backward passes that reach the first shared parameter."""
-    counts = {"forward": 0, "backward": 0}
-    run = elastic.run
-
-    def counting(*args: object, **kwargs: object) -> dict[str, Tensor]:
-        counts["forward"] += 1
-        return run(*args, **kwargs)  # type: ignore[arg-type]
-
-    def seen(gradient: Tensor) -> None:
-        counts["backward"] += 1
-
-    monkeypatch.setattr(elastic, "run", counting)
-    handle = next(elastic.model.parameters()).register_hook(seen)
-    yield counts
-    handle.remove()
-
-
-@pytest.mark.parametrize("radius", [0.0, 0.05])
-@pytest.mark.parametrize("name", HERE)
-def test_passes_of_a_step(name: str, radius: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With four sub-networks and two tasks: one backward pass each, or two; as many as the plan says."""
-    objective = sandwich(balance=name, flat_radius=radius)
-    with counted(objective.elastic, monkeypatch) as counts:
-        objective.accumulate(step_batch(5))
-        if objective.balance.looks_back:
-            objective.losses(step_batch(5))
-    told = passes(name, 4, 2, radius)
-    if name == "bandit" and radius:
-        assert counts == {"forward": 5, "backward": 5}
-        return
-    assert counts == {"forward": told.forward, "backward": told.backward}
-    flat = 2 if radius else 0
-    assert told.backward == (8 if name in PER_TASK or flat else 4) + flat
-    assert told.forward == 4 + flat + (name == "famo")
-
-
-def test_time_of_passes() -> None:
-    assert passes("fixed", 4, 3).relative == 4.0
-    assert passes("nash", 4, 3).relative == pytest.approx((4 + 2 * 12) / 3)
 
 
 # --- whole trainings ------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ def render(results: Results) -> Html:
     steps = prune.get("steps") or ()
     pairs = [
         ("handed on", f"the {prune.get('kept', '?')} network"),
+        ("input size", prune.get("size") or "full"),
         ("stopped because", prune.get("stopped_because")),
         (
             "steps tried",

@@ -11,7 +11,7 @@ from mtnas.report.words import large, number, tasks_of
 
 
 def render(results: Results) -> Html:
-    """Size of the space, every channel group, and the blocks that may be left out."""
+    """Size of the space, every channel group, the blocks that may be left out, and the input sizes."""
     space = results["space"]
     if not space:
         return Html("")
@@ -36,7 +36,8 @@ def render(results: Results) -> Html:
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
     every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
-    return join(facts(pairs), every, _blocks(space.get("blocks") or (), tasks), stairs.render(results))
+    more = _blocks(space.get("blocks") or (), tasks), _sizes(space.get("input_sizes") or ())
+    return join(facts(pairs), every, *more, stairs.render(results))
 
 
 def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
@@ -54,6 +55,17 @@ def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
     ]
     head = ("block", "owners", "", "depth choice, or why it may not be left out")
     return folded(f"All {len(blocks)} residual blocks", table("Residual blocks", head, rows))
+
+
+def _sizes(rows: Sequence[Record]) -> Html:
+    """Every input size that the rules ask for, and why the network does not run at it."""
+    if len(rows) < 2:
+        return Html("")
+    cells = [
+        (row.get("size", ""), badge("warn", "refused") if row.get("refused") else "", row.get("refused", ""))
+        for row in rows
+    ]
+    return folded("Input sizes", table("Input sizes", ("height x width", "", "why it is not taken"), cells))
 
 
 def _counts(counts: object) -> Html | str:

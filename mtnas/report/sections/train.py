@@ -22,9 +22,19 @@ def render(results: Results) -> Html:
         ("steps", f"{train['steps']:,}" if train.get("steps") else None),
         ("time", seconds(train.get("seconds")) if train else None),
         ("speed", f"{number(rate, 3)} images/s" if rate else None),
+        ("a step", step_words(train)),
         ("arithmetic", train.get("mode") or _arithmetic(train)),
     ]
     return join(facts(pairs), curve_figure(results.lines("curves"), tasks_of(results)), ends(results))
+
+
+def step_words(train: Record) -> str | None:
+    """What a step computes beside a plain network's."""
+    cost = train.get("cost") or {}
+    if not cost:
+        return None
+    networks = f"{number(cost['networks'], 3)} networks in {number(cost['shared_passes'], 3)} encoder passes"
+    return f"{number(cost['ratio'], 3)} times the multiply-adds of a plain network's: {networks}"
 
 
 def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:

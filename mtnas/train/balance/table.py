@@ -33,3 +33,6 @@ PER_TASK: tuple[str, ...] = ("pcgrad", "cagrad", "nash", "aligned", "upgrad", "m
 
 #: rows that run the largest network once more after the step
 LOOKING_BACK: tuple[str, ...] = ("famo",)
+
+#: rows that weigh by the losses of the whole step, which are found first where a step is taken in parts
+WEIGHING_LOSSES: tuple[str, ...] = ("famo", "bandit")
