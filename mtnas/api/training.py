@@ -19,6 +19,7 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.model import ElasticModel
 from mtnas.job.schema import Job
+from mtnas.tasks.base import Task
 from mtnas.train import finetune as finetuning
 from mtnas.train import loop
 from mtnas.train.checkpoint import load_weights, weights_hash
@@ -51,12 +52,12 @@ def train(
 
     Args:
         elastic: from `make_elastic`.
-        tasks: names of targets, tasks by name, or None for every output that is a target of the data. Of fewer tasks
-            than the network has, the decoders of the others do not run and stay as they are.
+        tasks: names of targets, tasks by name, or None for every output that is a target of the data. Decoders of other
+            tasks do not run and stay as they are.
         data: its `train` split is learned.
         epochs: passes over the split, when `config` should stay as it is otherwise.
         config: learning rate, widths per step, precision and the rest.
-        own: train only what no other task needs, so that a task is added later and the others' outputs stay the same.
+        own: train only what no other task needs: the others' outputs stay the same.
         start: checkpoint of a trained network of this shape (safetensors, or a state dict that `torch.save` wrote),
             when `config` should stay as it is otherwise. A network that is already in memory needs none:
             `make_elastic` keeps its weights.
@@ -73,15 +74,7 @@ def train(
     config = _with_epochs(config or TrainConfig(), epochs)
     config = config if start is None else replace(config, start=str(start))
     found = make_tasks(tasks, data, elastic.tasks)
-    inputs = {
-        **identity(elastic, weights=False),
-        "tasks": tasks_identity(found),
-        "data": data.info.fingerprint,
-        "config": asdict(config),
-        "seed": seed,
-        **({"own": True} if own else {}),
-        **({"start": start_hash(config)} if config.start else {}),
-    }
+    inputs = {**_inputs(elastic, found, data, config, seed), **({"own": True} if own else {})}
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
         shown = given_context(job, call.run, elastic, data, found, progress).progress
@@ -95,6 +88,20 @@ def train(
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result
+
+
+def _inputs(
+    elastic: ElasticModel, tasks: dict[str, Task], data: Dataset, config: TrainConfig, seed: int
+) -> dict[str, object]:
+    """What a training depends on, beside the weights it starts from."""
+    return {
+        **identity(elastic, weights=False),
+        "tasks": tasks_identity(tasks),
+        "data": data.info.fingerprint,
+        "config": asdict(config),
+        "seed": seed,
+        **({"start": start_hash(config)} if config.start else {}),
+    }
 
 
 class Finetuned(NamedTuple):
