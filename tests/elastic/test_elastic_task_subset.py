@@ -24,7 +24,7 @@ NAMES = ("resnet", *(name for name in zoo.ZOO if len(zoo.build(name)(zoo.image()
 
 @pytest.fixture(scope="module", params=NAMES)
 def elastic(request: pytest.FixtureRequest) -> ElasticModel:
-    made = make_elastic(network(request.param), zoo.image(), round_to=4, prove=False)
+    made = make_elastic(network(request.param), zoo.image(), round_to=4)
     made.calibrate_with(lambda: [zoo.image(4, seed=k) for k in range(2)])
     return made
 
