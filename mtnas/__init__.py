@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.certifying import certify
     from mtnas.api.configuring import configure
+    from mtnas.api.controlling import Control, control
     from mtnas.api.data import make_tasks, open_data
     from mtnas.api.elastic import make_elastic, only_tasks
     from mtnas.api.exporting import export
@@ -52,6 +53,8 @@ _VERBS = {
 _NAMES = {
     "certify": "mtnas.api.certifying:certify",
     "configure": "mtnas.api.configuring:configure",
+    "Control": "mtnas.api.controlling:Control",
+    "control": "mtnas.api.controlling:control",
     "costs": "mtnas.api.where:costs",
     "width_steps": "mtnas.api.where:width_steps",
     "make_elastic": "mtnas.api.elastic:make_elastic",
@@ -68,12 +71,14 @@ _NAMES = {
 }
 
 __all__ = [
+    "Control",
     "DeviceProfile",
     "OneOf",
     "SumOf",
     "__version__",
     "certify",
     "configure",
+    "control",
     "costs",
     "export",
     "finetune",

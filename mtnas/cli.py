@@ -242,6 +242,27 @@ def configure(
 
 
 @app.command()
+def control(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    budget: Annotated[list[str] | None, typer.Option(help="One budget, such as latency_ms=50%; repeat it.")] = None,
+    count: Annotated[int, typer.Option(help="Preferences of the fixed set.", min=1)] = 20,
+    sweep: Annotated[int, typer.Option(help="Steps of each task's sweep; 0 for none.", min=0)] = 5,
+    chooser: Annotated[str, typer.Option(help="configure, or front: pick from the measured front.")] = "configure",
+    strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
+    as_json: Json = False,
+) -> None:
+    """Measure how far budget and preference control a finished run's network; the report then shows it."""
+    from mtnas.search.config import ConfigureConfig
+    from mtnas.stages.control import Inquiry, control_run, control_text
+    from mtnas.stages.pick import limits_of
+
+    budgets = tuple(limits_of(text.split(",")) for text in budget or ())
+    inquiry = Inquiry(budgets, chooser, count, sweep, ConfigureConfig(strategy=strategy))
+    result = control_run(run, inquiry, progress=ConsoleProgress())
+    _emit(as_json, result, control_text(result))
+
+
+@app.command()
 def certify(
     target: Annotated[Path, typer.Argument(help="Folder of a run, or an ONNX file.")],
     latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,

@@ -116,7 +116,9 @@ class Known:
         """The exported network that costs are counted on: made once."""
         key = (elastic.space.id, tuple(elastic.example.shape))
         if self.memory.get("graph key") != key:
-            graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+            graph = build_elastic_graph(
+                elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
+            )
             self.memory.update({"graph key": key, "graph": graph})
         graph = self.memory["graph"]
         assert isinstance(graph, ElasticGraph)

@@ -28,6 +28,7 @@ from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.own import only_own
 from mtnas.train.result import FinetuneResult, TrainResult
 from mtnas.train.start import start_hash
+from mtnas.train.watch import Watch
 
 Config = TypeVar("Config", TrainConfig, FinetuneConfig)
 
@@ -82,8 +83,9 @@ def train(
             elastic.load_state(load_weights(call.folder / WEIGHTS))
             result = _past(call.folder)
         else:
+            watch, split = _watch(elastic, found, data, config), data.split("train")
             with only_own(elastic, found) if own else nullcontext():
-                result = loop.train(elastic, found, data.split("train"), config, call.folder, seed=seed, progress=shown)
+                result = loop.train(elastic, found, split, config, call.folder, seed=seed, progress=shown, watch=watch)
             call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
@@ -102,6 +104,12 @@ def _inputs(
         "seed": seed,
         **({"start": start_hash(config)} if config.start else {}),
     }
+
+
+def _watch(elastic: ElasticModel, tasks: Mapping[str, Task], data: Dataset, config: TrainConfig) -> Watch | None:
+    if not config.watch_epochs:
+        return None
+    return Watch(elastic, tasks, data.split("select"), config.watch_images, config.watch_epochs)
 
 
 class Finetuned(NamedTuple):

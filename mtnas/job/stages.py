@@ -8,6 +8,7 @@ from mtnas.base.files import content_hash
 from mtnas.base.tables import check_name
 from mtnas.job.read import plain
 from mtnas.job.schema import Job
+from mtnas.train.config import INERT as INERT_SETTINGS
 
 BEFORE: dict[str, tuple[str, ...]] = {
     "space": (),
@@ -37,8 +38,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 #: settings that never change a result: how soon an interruption is noticed, where files lie
 INERT: dict[str, tuple[str, ...]] = {
-    "train": ("checkpoint_seconds",),
-    "finetune": ("checkpoint_seconds",),
+    "train": INERT_SETTINGS,
+    "finetune": INERT_SETTINGS,
     "device": ("lock_wait_s",),
     "references": ("cache",),
 }

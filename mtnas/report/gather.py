@@ -26,6 +26,7 @@ FILES: dict[str, str] = {
     "profile": "3-profile/profile.json",
     "parts": "3-profile/parts.json",
     "search": "4-search/search.json",
+    "control": "4-search/control.json",
     "prune": "5-prune/prune.json",
     "quantize": "6-quantize/quantize.json",
     "export": "7-export/manifest.json",

@@ -28,11 +28,16 @@ class PickRequest:
         latency_ms: float | None, prefer: Sequence[str], floors: Sequence[str], limits: Sequence[str] = ()
     ) -> PickRequest:
         """Read `task=value` pairs, and `limit=value` ones; raises `JobError` on anything else."""
-        budget: dict[str, float | str] = dict(_pair(text, "--budget", "macs=50%") for text in limits)
+        budget = limits_of(limits)
         if latency_ms is not None:
             budget["latency_ms"] = latency_ms
         weights = {name: _number(value, "--prefer") for name, value in (_pair(text, "--prefer") for text in prefer)}
         return PickRequest(budget, weights, dict(_pair(text, "--floor") for text in floors))
+
+
+def limits_of(texts: Sequence[str]) -> dict[str, float | str]:
+    """Limits by name from `limit=value` pairs; raises `JobError` on anything else."""
+    return dict(_pair(text, "--budget", "macs=50%") for text in texts)
 
 
 def _pair(text: str, where: str, example: str = "segmentation=2") -> tuple[str, str]:

@@ -16,6 +16,7 @@ from mtnas.prune.criteria.table import CRITERIA
 from mtnas.search.strategies.table import EXTRAS
 from mtnas.space.rules import read_rules
 from mtnas.train.balance.needs import check_packages
+from mtnas.train.board import check_tensorboard
 
 
 def preflight(job: Job, stages: tuple[str, ...]) -> None:
@@ -84,6 +85,7 @@ def _strategy(job: Job) -> None:
 
 def _train(job: Job) -> None:
     check_packages(job.train.balance)
+    check_tensorboard(job.train.tensorboard)
     if job.train.start and not Path(job.train.start).is_file():
         raise JobError(
             "a checkpoint to start from",
@@ -96,6 +98,7 @@ def _train(job: Job) -> None:
 def _criterion(job: Job) -> None:
     check_name(job.prune.criterion, CRITERIA, "criterion", "prune.criterion")
     check_packages(job.finetune.balance, "finetune.balance")
+    check_tensorboard(job.finetune.tensorboard, "finetune.tensorboard")
 
 
 def _companions(job: Job) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from mtnas.base.errors import JobError
 from mtnas.stages.context import RunContext
 from mtnas.train.result import TrainResult
+
+if TYPE_CHECKING:
+    from mtnas.train.watch import Watch
 
 
 def processes(environment: Mapping[str, str]) -> int:
@@ -57,4 +61,15 @@ def train_supernet(context: RunContext) -> TrainResult:
         context.run.stage("train"),
         seed=context.seed("train"),
         progress=context.progress,
+        watch=_watch(context),
     )
+
+
+def _watch(context: RunContext) -> Watch | None:
+    from mtnas.train.watch import Watch
+
+    config = context.job.train
+    if not config.watch_epochs:
+        return None
+    split, batch_size = context.split("select"), context.job.score.batch_size
+    return Watch(context.elastic, context.tasks, split, config.watch_images, config.watch_epochs, batch_size)

@@ -18,6 +18,8 @@ OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
 INDEPENDENT = "independent"
 BRANCHES: tuple[str, ...] = (INDEPENDENT, "together")
+#: settings that do not change the weights
+INERT: tuple[str, ...] = ("checkpoint_seconds", "tensorboard", "watch_epochs", "watch_images", "wait_seconds")
 SWITCHES: tuple[str, ...] = ("auto", "always", "never")
 
 
@@ -121,10 +123,10 @@ class FitConfig:
     """float32, bfloat16 (autocast), or auto: whichever a short trial shows to be faster."""
     channels_last: str = "auto"
     """always, never, or auto: whichever a short trial shows to be faster."""
+    tensorboard: bool = False
+    """Write the curves for TensorBoard, too (folder tensorboard beside them; needs the extra of that name)."""
     checkpoint_seconds: float = 60.0
     """Longest time between two checkpoints."""
-    wait_seconds: float = 600.0
-    """How long a process of a training by several (torchrun) waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
         self._require(self.epochs >= 0, "zero or more", "epochs")
@@ -138,7 +140,6 @@ class FitConfig:
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, "zero or more", name)
         self._require(self.checkpoint_seconds >= 0, "zero (after each step) or more", "checkpoint_seconds")
-        self._require(math.isfinite(self.wait_seconds) and self.wait_seconds > 0, "a positive number", "wait_seconds")
         self._require(0 <= self.distill_weight <= 1, "between 0 and 1", "distill_weight")
         check_name(self.optimizer, dict.fromkeys(OPTIMIZERS), "optimizer", self.where("optimizer"))
         check_name(self.balance, BALANCES, "balance", self.where("balance"))
@@ -176,9 +177,18 @@ class TrainConfig(FitConfig):
     """Weight of that distance beside the tasks' losses."""
     features: tuple[str, ...] = ()
     """Modules whose outputs are the features; without, those that end the shared part are found."""
+    watch_epochs: int = 2
+    """Epochs between two looks at the largest and the smallest network's scores on the select split; 0 = never."""
+    watch_images: int = 64
+    """Images behind each look."""
+    wait_seconds: float = 600.0
+    """How long a process of a training by several (torchrun) waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require(self.watch_epochs >= 0, "zero (never) or more", "watch_epochs")
+        self._require(self.watch_images >= 1, "one or more", "watch_images")
+        self._require(math.isfinite(self.wait_seconds) and self.wait_seconds > 0, "a positive number", "wait_seconds")
         if self.start_partial and not self.start:
             raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
         check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))

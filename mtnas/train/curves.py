@@ -9,10 +9,11 @@ from typing import Any
 
 from mtnas.base.files import write_text
 from mtnas.base.journal import Journal
+from mtnas.train.board import Board
 
 
 class Curves:
-    """Averages losses over `every` steps and writes them to `path`.
+    """Averages losses over `every` steps and writes them to `path`, and to `board` where there is one.
 
     Lines are written before the checkpoint that covers them; `rewind` drops those a resumed run will write again.
     """
@@ -22,16 +23,20 @@ class Curves:
         self.every = every
         self.sums: dict[str, float] = {}
         self.count = 0
+        self.board: Board | None = None
 
-    def add(self, step: int, losses: Mapping[str, float], fields: Mapping[str, Any]) -> None:
-        """Take the losses of a step (1, 2, ...); every `every` steps a line is written."""
+    def add(self, step: int, losses: Mapping[str, float], fields: Mapping[str, Any], *, now: bool = False) -> None:
+        """Take the losses of a step (1, 2, ...); every `every` steps, and `now`, a line is written."""
         for name, loss in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + loss
         self.count += 1
-        if step % self.every == 0:
+        if now or step % self.every == 0:
             means = {name: value / self.count for name, value in self.sums.items()}
             total = means.pop("total")
-            self.journal.append({"step": step, **fields, "losses": means, "total": total})
+            record = {"step": step, **fields, "losses": means, "total": total}
+            self.journal.append(record)
+            if self.board:
+                self.board.add(record)
             self.sums, self.count = {}, 0
 
     def last(self) -> dict[str, float]:

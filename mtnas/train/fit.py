@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from mtnas.data.base import Batch, Split
 from mtnas.elastic.recalibrate import re_estimate
 from mtnas.train.average import WeightAverage
 from mtnas.train.batches import Batches
+from mtnas.train.board import Board
 from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
-from mtnas.train.config import FitConfig
+from mtnas.train.config import INERT, FitConfig
 from mtnas.train.curves import Curves
 from mtnas.train.gradients import StepGradients
 from mtnas.train.objective import Objective, device_of, place
@@ -34,6 +36,7 @@ from mtnas.train.result import FitResult
 from mtnas.train.schedule import learning_rate
 from mtnas.train.state import FitState
 from mtnas.train.trials import Trials
+from mtnas.train.watch import Scores, Watch, scores_text
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -42,9 +45,6 @@ RESULT = "fit.json"
 
 #: Images of the train split behind the batch-norm statistics of averaged weights.
 AVERAGE_IMAGES = 256
-
-#: Settings that do not change the weights.
-_IDLE_SETTINGS = ("checkpoint_seconds", "wait_seconds")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class FitJob:
     progress: Progress
     title: str = "train"
     cost: Mapping[str, float] = field(default_factory=dict)
+    watch: Watch | None = None
 
 
 @dataclass
@@ -100,19 +101,24 @@ class Fitter:
         self.identity = self._identity()
         self.clock = Clock()
         self.trials: dict[str, float] = {}
+        self.seen: dict[str, str] = {}
         self.mode = Mode("float32", channels_last=False)
 
     def run(self) -> FitResult:
         try:
             first = self._begin()
             self.clock = Clock(before=self.clock.before)
+            if self.config.tensorboard and self.ranks.leads:
+                self.curves.board = Board(self.job.out, first, self.config.where("tensorboard"))
             with self.mode.threaded(), self.job.progress.task(self.job.title, self.total, first) as bar:
                 batches = self.batches.stream(first, self.total, self.mode.ahead)
                 for step, batch in zip(range(first, self.total), batches, strict=True):
                     losses = self._step(step, batch)
                     shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
-                    bar.advance(1, **shown, eta=self._eta(first, step + 1))
+                    bar.advance(1, **shown, **self.seen, eta=self._eta(first, step + 1))
         finally:
+            if self.curves.board:
+                self.curves.board.close()
             Mode("float32", channels_last=False).lay_out(self.module)
         return self._finish()
 
@@ -133,9 +139,10 @@ class Fitter:
         if self.average:
             self.average.update(done)
         fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
-        if self.ranks.leads:
-            self.curves.add(done, losses, fields)
         epoch_ends = done % self.batches.per_epoch == 0
+        if self.ranks.leads:
+            scores = self._look(done) if epoch_ends else {}
+            self.curves.add(done, losses, fields | scores, now=bool(scores))
         if epoch_ends:
             self.balance.end_epoch()
         if not self.ranks.leads:
@@ -143,6 +150,16 @@ class Fitter:
         if epoch_ends or time.monotonic() - self.clock.saved >= self.config.checkpoint_seconds:
             self._save(done)
         return losses
+
+    def _look(self, done: int) -> dict[str, Scores]:
+        """Scores of the averaged or else the present weights, when it is time."""
+        watch = self.job.watch
+        if watch is None or done % (watch.epochs * self.batches.per_epoch):
+            return {}
+        with self.average.in_place() if self.average else nullcontext():
+            scores = watch()
+        self.seen = {network: scores_text(values) for network, values in scores.items()}
+        return {"scores": scores}
 
     def _clip(self) -> float:
         """Clip the gradients; returns their norm before that."""
@@ -253,7 +270,7 @@ class Fitter:
     # --- state ------------------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.config).items() if name not in _IDLE_SETTINGS}
+        settings = {name: value for name, value in asdict(self.config).items() if name not in INERT}
         network = [[name, list(tensor.shape)] for name, tensor in self.module.state_dict().items()]
         return {
             "settings": settings,

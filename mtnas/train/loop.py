@@ -36,6 +36,7 @@ from mtnas.train.result import TrainResult
 from mtnas.train.reuse import Relay, shared_modules
 from mtnas.train.sampling import opened, step_archs
 from mtnas.train.start import start_from, start_hash
+from mtnas.train.watch import Watch
 
 
 def train(
@@ -47,6 +48,7 @@ def train(
     *,
     seed: int,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train the elastic network's one set of weights, in place.
 
@@ -61,7 +63,8 @@ def train(
         config: the settings.
         out: the folder for everything that is written.
         seed: of order, augmentation, and sub-networks.
-        progress: shows a bar with each task's loss.
+        progress: shows a bar with each task's loss, and the scores that are watched.
+        watch: looks at scores while training goes on.
     """
     progress = progress or Silent()
     if config.start:
@@ -70,7 +73,7 @@ def train(
     try:
         cost = step_cost(elastic, config)
         progress.note(f"train: a step computes {cost.ratio:.2f} times what a plain network's does")
-        return fit(FitJob(objective, split, config, out, seed, progress, "train", cost.to_json()))
+        return fit(FitJob(objective, split, config, out, seed, progress, "train", cost.to_json(), watch))
     finally:
         elastic.weights_changed()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,9 @@ from mtnas.data.config import DataConfig
 from mtnas.elastic.model import ElasticModel
 from mtnas.search.config import ConfigureConfig
 from mtnas.search.configure import Configured
+from mtnas.space.rules import SpaceRules
 from mtnas.stages.context import RunContext
+from mtnas.stages.control import default_budgets
 
 DATA = DataConfig(height=SIDE, width=SIDE, train=16, calibrate=16, select=16, report=16)
 
@@ -160,6 +164,17 @@ def test_a_strategy_instead_of_greedy(fresh: ElasticModel, data: Dataset) -> Non
     assert found.costs["params"].value <= found.limits["params"] and found.evaluations <= 5
 
 
+def test_a_smaller_image_is_one_of_the_steps(data: Dataset) -> None:
+    """With widths held, only the input size is left to keep the budget; every task owns it."""
+    rules = SpaceRules(shared=(1.0,), decoder=(0.25, 1.0), resolution=(0.5, 1.0))
+    elastic = mtnas.make_elastic(TwoDecoders(), example(), rules=rules, prove=False)
+    (size,) = (choice for choice in elastic.space.choices if choice.kind == "resolution")
+    found = mtnas.configure(elastic, TASKS, data, budget={"macs": "40%"})
+    assert found.arch[size.name] == size.options[0] and found.costs["macs"].value <= found.limits["macs"]
+    assert decoder_sizes(elastic, found, "edges") == decoder_sizes(elastic, found, "segmentation") == [1.0]
+    assert elastic.configure(budget={"macs": "100%"}).arch == elastic.space.largest
+
+
 def test_what_cannot_be_kept(ready: Ready, fresh: ElasticModel, data: Dataset) -> None:
     with pytest.raises(Infeasible, match="relax params"):
         mtnas.configure(fresh, TASKS, data, budget={"params": 10})
@@ -179,3 +194,31 @@ def test_configuring_leaves_the_weights_alone(fresh: ElasticModel, data: Dataset
     mtnas.configure(fresh, TASKS, data, budget={"macs": "60%"})
     after = fresh.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+# --- control ----------------------------------------------------------------------------------------------------
+
+
+def test_control_measures_both_dials(
+    fresh: ElasticModel, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"budgets": [{"macs": "50%"}, {"macs": "100%"}], "count": 3, "sweep": 2, "out": tmp_path}
+    reference = {"segmentation": 1.0, "edges": 1.0}
+    found = mtnas.control(fresh, TASKS, data, reference=reference, **asked)
+    record = found.to_json()
+    assert [row["answered"] for row in record["budgets"]] == [7, 7] and record["reference"]["what"] == "given scores"
+    assert all(row["budget_error"]["macs"]["violation_rate"] == 0 for row in record["budgets"])
+    assert json.loads((tmp_path / "control.json").read_text()) == record
+    assert "macs=50%" in str(found) and found.mean_hypervolume >= 0
+    calls = counting(monkeypatch)
+    assert mtnas.control(fresh, TASKS, data, reference=reference, **asked) == found and not calls
+    with pytest.raises(JobError, match="none for edges"):
+        mtnas.control(fresh, TASKS, data, reference={"segmentation": 1.0}, **asked)
+
+
+def test_control_without_a_word_about_budgets(fresh: ElasticModel, data: Dataset) -> None:
+    """Four limits on multiply-adds between the extremes, the last of them the unpruned network's own."""
+    subject = known_module.learn(fresh, tasks=mtnas.make_tasks(TASKS, data), data=data)
+    budgets = default_budgets(subject.subject(subject.context(fresh, None), None))
+    percents = [float(str(budget["macs"]).rstrip("%")) for budget in budgets]
+    assert len(percents) == 4 and percents == sorted(percents) and percents[-1] == 100.0 and percents[0] > 5

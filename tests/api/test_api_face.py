@@ -11,7 +11,7 @@ import pytest
 
 import mtnas
 
-FUNCTIONS = sorted(set(mtnas.__all__) - {"__version__", "DeviceProfile", "OneOf", "SumOf"})
+FUNCTIONS = sorted(set(mtnas.__all__) - {"__version__", "Control", "DeviceProfile", "OneOf", "SumOf"})
 VERBS = ["train", "measure", "search", "prune", "quantize", "export", "verify"]
 
 

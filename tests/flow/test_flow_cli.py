@@ -47,6 +47,15 @@ FROZEN = {
         "export": ["--export"],
         "as_json": ["--json"],
     },
+    "control": {
+        "run": ["run"],
+        "budget": ["--budget"],
+        "count": ["--count"],
+        "sweep": ["--sweep"],
+        "chooser": ["--chooser"],
+        "strategy": ["--strategy"],
+        "as_json": ["--json"],
+    },
     "certify": {
         "target": ["target"],
         "latency_ms": ["--latency-ms"],

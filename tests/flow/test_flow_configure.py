@@ -1,7 +1,8 @@
-"""The verb `configure` on a finished run: what it promises, where it keeps scores, what it refuses."""
+"""The verbs `configure` and `control` on a finished run: what they promise, keep and refuse."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from tiny import Done, FinishedRun, mtnas
 
 from mtnas.base.journal import Journal
 from mtnas.job.read import read_job
+from mtnas.search.front import Front
 from mtnas.space.arch import Arch
+from mtnas.stages.configure import headline
 from mtnas.stages.context import RunContext
 
 
@@ -68,3 +71,44 @@ def test_configure_says_what_is_in_the_way(run: Path, finished: FinishedRun, tmp
     assert_told(mtnas("configure", tmp_path / "nothing"), 2, "nothing/4-search/search.json")
     unfinished = finished.copy(tmp_path / "run", upto="profile")
     assert_told(mtnas("configure", unfinished), 2, "4-search/search.json")
+
+
+# --- control ----------------------------------------------------------------------------------------------------
+
+
+def test_control_asks_scores_on_the_report_split_and_shows_it(run: Path, finished: FinishedRun) -> None:
+    words = ("control", run, "--budget", "macs=60%", "--budget", "macs=0.1%", "--count", "3", "--sweep", "2")
+    done = mtnas(*words, "--json")
+    assert done.code == 0, done.err
+    record = done.result
+    kept = json.loads((run / "4-search/control.json").read_text())
+    assert kept == record and record["split"] == "report" and record["reference"]["what"] == "the unpruned network"
+    possible, impossible = record["budgets"]
+    assert possible["asked"] == possible["answered"] == 3 + 2 * 2 and impossible["answered"] == 0
+    assert possible["budget_error"]["macs"]["violation_rate"] == 0 and impossible["reasons"]
+    assert all(answer["costs"]["macs"]["value"] <= answer["limits"]["macs"] for answer in record["answers"][:7])
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    again = headline(context, Arch.from_json(record["answers"][0]["arch"]), "report")
+    assert again == pytest.approx(record["answers"][0]["scores"])
+    assert "Control: what the dials do" in (run / "report/index.html").read_text()
+    chosen = len(Journal(run / "4-search/evaluations.jsonl").records())
+    text = mtnas(*words).out
+    assert "hypervolume" in text and "7/7" in text and "0/7" in text
+    assert len(Journal(run / "4-search/evaluations.jsonl").records()) == chosen  # nothing is evaluated twice
+    # the folder is still the run it was
+    assert "report: unchanged, skipped" in mtnas("report", finished.job, "--out", run).err
+
+
+def test_control_of_the_front(run: Path) -> None:
+    front = {trial.arch.id for trial in Front.load(run / "4-search/front.json").trials}
+    done = mtnas("control", run, "--chooser", "front", "--count", "4", "--sweep", "0", "--json")
+    assert done.code == 0, done.err
+    answers = done.result["answers"]
+    assert len(done.result["budgets"]) <= 4 and {a["id"] for a in answers} - {None} <= front
+    assert done.result["chooser"] == "front"
+
+
+def test_control_refuses_what_it_does_not_know(run: Path, tmp_path: Path) -> None:
+    assert_told(mtnas("control", run, "--chooser", "frnt"), 2, "did you mean 'front'")
+    assert_told(mtnas("control", run, "--budget", "latency=3"), 2, "latency_ms")
+    assert_told(mtnas("control", tmp_path / "nothing"), 2, "nothing/4-search/search.json")

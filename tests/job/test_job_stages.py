@@ -49,6 +49,7 @@ AFTER_SEARCH = {"search", "prune", "quantize", "export", *AFTER_EXPORT}
         ("name=other", {"report"}),
         ("out=elsewhere", set()),
         ("train.checkpoint_seconds=5", set()),
+        ("train.watch_epochs=0", set()),
         ("data.root=/somewhere", set()),
     ],
 )

@@ -200,7 +200,10 @@ class FakeRun:
                 t: (0.1 + s * fall) * (1 + 0.03 * self.rng.normal()) for t, s in zip(self.tasks, start, strict=True)
             }
             record = {"step": step * 6, "epoch": step / 10, "lr": 3e-3 * fall, "seconds": step, "losses": losses}
-            curve.append({**record, "total": sum(losses.values())})
+            sizes = {"largest": 0.8, "smallest": 0.6}
+            look = {end: dict.fromkeys(self.tasks, size * (1 - fall)) for end, size in sizes.items()}
+            scores = {"scores": look} if step % 20 == 0 else {}
+            curve.append({**record, **scores, "total": sum(losses.values())})
         self.lines("2-train/curves.jsonl", curve)
 
     def profile(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_run import STAGES, FakeRun
@@ -14,6 +16,7 @@ from report_run import STAGES, FakeRun
 from mtnas.base.errors import CheckpointError
 from mtnas.report.gather import gather
 from mtnas.report.page import SECTIONS, page, write_report
+from mtnas.report.sections.train import score_figure
 
 EVIL = "</script><script>alert(1)</script><b>&\"'"
 
@@ -21,6 +24,13 @@ EVIL = "</script><script>alert(1)</script><b>&\"'"
 def body_of(text: str) -> str:
     """The page without scripts and style."""
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+
+
+def traces_of(text: str) -> list[dict[str, Any]]:
+    """The lines of one figure."""
+    found = re.search(r'<script type="application/json">(.*?)</script>', text, flags=re.DOTALL)
+    assert found
+    return list(json.loads(found[1])["data"])
 
 
 class Balance(HTMLParser):
@@ -114,6 +124,25 @@ def test_a_failed_run_shows_its_cure(tmp_path: Path) -> None:
     assert "The run stopped in profile" in body
     assert "no &lt;device&gt;" in body
     assert "plug it in" in body
+
+
+def test_scores_seen_during_training_are_shares_of_the_last(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path)
+    run.upto("train")
+    results = gather(tmp_path)
+    text = str(score_figure(results, results.lines("curves")))
+    assert "Scores during training" in text
+    traces = [trace for trace in traces_of(text) if "largest" in trace["name"]]
+    assert len(traces) == len(run.tasks) and all(trace["y"][-1] == 100 for trace in traces)
+    smallest = [trace for trace in traces_of(text) if "smallest" in trace["name"]]
+    assert all(trace["y"][-1] == pytest.approx(75) and len(trace["x"]) == 6 for trace in smallest)
+
+
+def test_scores_of_one_look_are_no_curve(tmp_path: Path) -> None:
+    FakeRun(tmp_path).upto("train")
+    results = gather(tmp_path)
+    looks = [line for line in results.lines("curves") if "scores" in line][:1]
+    assert str(score_figure(results, looks)) == ""
 
 
 def test_damaged_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:

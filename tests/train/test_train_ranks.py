@@ -18,7 +18,7 @@ from step_toys import assert_close
 from together import USABLE, case
 from train_toys import ToySplit, curve, plain_config, same, stored_step, toy_net, toy_tasks
 
-from mtnas.base.errors import DataError, JobError, ProcessLost
+from mtnas.base.errors import DataError, ProcessLost
 from mtnas.train.finetune import finetune
 from mtnas.train.ranks import Ranks, told
 
@@ -151,8 +151,3 @@ def test_too_many_processes_for_the_batch(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("mtnas.train.fit.current_ranks", lambda: Ranks(0, 3))
     with pytest.raises(DataError, match="fewer processes"):
         finetune(toy_net(), toy_tasks(), ToySplit(), plain_config(batch_size=4), tmp_path, teacher=None, seed=0)
-
-
-def test_waiting_time_is_checked() -> None:
-    with pytest.raises(JobError, match=r"wait_seconds: a positive"):
-        plain_config(wait_seconds=0.0)

@@ -25,6 +25,7 @@ from mtnas.report.figures import (
 from mtnas.report.fronts import Panel, hover, nondominated, plotted, staircase
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, facts, join, table, tag
+from mtnas.report.sections import control
 from mtnas.report.words import (
     cost,
     cost_words,
@@ -59,7 +60,13 @@ def render(results: Results) -> Html:
     ]
     panels = [panel_figure(results, panel) for panel in _panels(results)]
     return join(
-        facts(pairs), legend(), div("grid", *panels), hypervolume(results), front_table(results), _rejected(trials)
+        facts(pairs),
+        legend(),
+        div("grid", *panels),
+        hypervolume(results),
+        front_table(results),
+        _rejected(trials),
+        control.render(results),
     )
 
 

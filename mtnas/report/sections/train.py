@@ -25,7 +25,8 @@ def render(results: Results) -> Html:
         ("a step", step_words(train)),
         ("arithmetic", train.get("mode") or _arithmetic(train)),
     ]
-    return join(facts(pairs), curve_figure(results.lines("curves"), tasks_of(results)), ends(results))
+    curves = results.lines("curves")
+    return join(facts(pairs), curve_figure(curves, tasks_of(results)), score_figure(results, curves), ends(results))
 
 
 def step_words(train: Record) -> str | None:
@@ -56,6 +57,26 @@ def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:
     }
     label = f"Training loss over epochs for {', '.join(names)}"
     return figure(label, traces, layout, "Loss of the largest network on the train split, each task unweighted.")
+
+
+def score_figure(results: Results, curves: Sequence[Record]) -> Html:
+    """Scores that were seen during training, each as a share of the largest network's last one."""
+    looks = [line for line in curves if line.get("scores")]
+    last = looks[-1]["scores"].get("largest", {}) if len(looks) > 1 else {}
+    names = [task for task in tasks_of(results) if last.get(task)]
+    if not names:
+        return Html("")
+    colour, traces = colours(names), list[Trace]()
+    x = [line.get("epoch", line["step"]) for line in looks]
+    for network, dash in (("largest", "solid"), ("smallest", "dot")):
+        for name in names:
+            seen = [line["scores"].get(network, {}).get(name) for line in looks]
+            y = [None if value is None else 100 * value / last[name] for value in seen]
+            traces.append(_line(x, y, f"{name}, {network}", colour[name], dash))
+    title = "% of the largest network's last score"
+    layout = {"xaxis": axis("epoch"), "yaxis": axis(title), "hovermode": "x unified", "legend": LEGEND}
+    label = f"Scores during training for {', '.join(names)}"
+    return figure(label, traces, layout, "Primary metrics on a few images of the select split, seen during training.")
 
 
 def _log_ticks(traces: Sequence[Trace]) -> dict[str, object]:
