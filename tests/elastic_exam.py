@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from mtnas.base.seeds import generator
 from mtnas.base.tables import lookup
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
+from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.subset import keep_outputs
@@ -34,7 +36,7 @@ SIDE = 64
 TARGETS = {"segmentation": ("segmentation", 5), "depth": ("depth", 1), "presence": ("presence", 4)}
 TOLERANCE = 1e-4
 #: why a group may keep its width without being a fault of the network
-EXPLAINED = ("is output ", "one channel")
+EXPLAINED = ("is output ", "one channel", "they span one head of attention", "LayerNorm normalises over its channels")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def tiny(**settings: object) -> ModelConfig:
 def check_groups(subject: Subject) -> None:
     """All channels but those of the outputs may shrink; nothing was refused by the proof."""
     groups = subject.elastic.groups
-    assert [g.name for g in groups if g.frozen and not g.frozen.startswith(EXPLAINED)] == []
+    unexplained = {g.name: g.frozen for g in groups if g.frozen and not any(why in g.frozen for why in EXPLAINED)}
+    assert unexplained == {}
     stated = {g.frozen for g in groups if g.frozen.startswith("is output")}
     assert stated == {f"is output {task!r}" for task in TARGETS}
     assert [block.name for block in subject.elastic.blocks if block.refused] == []
@@ -94,8 +97,10 @@ def check_cuts(subject: Subject, count: int = 4) -> None:
         for task, output in expected.items():
             assert relative_error(viewed[task].numpy(), output.numpy()) <= TOLERANCE, (task, selection)
             assert relative_error(found[task], output.numpy()) <= TOLERANCE, (task, selection)
-        counts = subject.graph.counts(selection)
+        counts, file = subject.graph.counts(selection), count_model(cut)
         assert counts.params == sum(parameter.numel() for parameter in small.parameters())
+        assert counts.macs == file.macs and math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
+        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
 
 
 def check_openvino(subject: Subject) -> None:
@@ -109,14 +114,14 @@ def check_openvino(subject: Subject) -> None:
 
 
 def check_int8(subject: Subject) -> None:
-    """Quantized, every convolution of more than a vector runs as int8, and outputs stay near."""
+    """Quantized, every layer runs as int8, and outputs stay near."""
     model, pictures = subject.graph.cut(Selection.of({})), zoo.image(8, SIDE, seed=5).numpy()
     quantized = quantize_onnx(model, [pictures[i : i + 1] for i in range(8)])
     report = int8_report(quantized)
     report.require_int8()
     for task, output in run_model(model, pictures[:1]).items():
         error = run_model(quantized, pictures[:1])[task] - output
-        assert np.sqrt(np.mean(error**2)) <= 0.25 * output.std(), task
+        assert np.sqrt(np.mean(error**2)) <= 0.2 * np.sqrt(np.mean(output**2)), task
 
 
 def check_learns(subject: Subject) -> None:

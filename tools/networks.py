@@ -20,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtnas.base.files import write_text
 from mtnas.encoders.make import make_encoder
 from mtnas.encoders.table import ENCODERS, SIZES
+from mtnas.heads.make import make_head, make_joint_head
+from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS
 from tools.tables import markdown
 
 PAGE = Path("docs/networks.md")
@@ -56,7 +58,28 @@ def encoders() -> str:
     return markdown(titles, lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"encoders": encoders}
+@functools.cache
+def heads() -> str:
+    """Every head on the levels of the small resnet, for one task of ten channels; joint decoders for three of them."""
+    lines = []
+    for name in (*HEADS, *JOINT_HEADS):
+        with torch.device("meta"):
+            encoder = make_encoder("resnet", output_stride=16).eval()
+            maps = encoder(torch.empty(1, 3, SIDE, SIDE))
+            levels = [level.channels for level in encoder.levels]
+            joint = name in JOINT_HEADS
+            head = (
+                make_joint_head(name, level_channels=levels, channels=dict.fromkeys("abc", 10), width=48)
+                if joint
+                else make_head(name, level_channels=levels, channels=10, width=48)
+            )
+            parameters, macs = counted(head, maps, (SIDE, SIDE))
+        kind = "all pixel tasks together" if joint else "one pixel task" if name in DENSE_HEADS else "one image task"
+        lines.append([f"`{name}`", kind, "3" if joint else "1", f"{parameters:,}", f"{macs / 1e6:,.0f}"])
+    return markdown(["head", "decodes", "tasks counted", "parameters", f"M multiply-adds at {SIDE}"], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"encoders": encoders, "heads": heads}
 
 
 def filled(text: str) -> str:

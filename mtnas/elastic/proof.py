@@ -1,8 +1,10 @@
 """Every group is proven: the network cut must equal the network masked, in shapes and in numbers.
 
 The proof runs on a copy with random weights, batch-norm statistics included, so that a wrong link cannot hide behind
-zeros and ones. Cut: the selection's units are taken out everywhere. Masked: the full network runs, but consumers'
-weights for the removed channels are zero. All groups are tried together first; only if that fails one by one.
+zeros and ones. Cut: the selection's units are taken out everywhere. Masked: the full network runs, but the removed
+channels say nothing (their producers' weights and norms are zero) and nobody listens (nor are their consumers'). The
+first is for channels that meet without weights, as in the products of attention; the second for those whose silence
+is not zero, as behind a sigmoid. All groups are tried together first; only if that fails one by one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from mtnas.elastic.slicing import Slicer
 
 TOLERANCE = 5e-4
 _ROUNDS = 2
+#: What a norm has seen is no weight.
+_STATISTICS = (".running_mean", ".running_var")
 
 
 def prove(network: nn.Module, structure: Structure, example_BCHW: Tensor) -> Structure:
@@ -81,12 +85,12 @@ class _Prover:
         return ""
 
     def _masked(self, selection: Selection) -> dict[str, Tensor]:
-        """Outputs of the full network when nobody listens to the removed units."""
+        """Outputs of the full network when removed units say nothing and nobody listens."""
         weights: dict[str, Tensor] = {}
         kept = selection.as_dict
         for group in (group for group in self.groups if group.name in kept):
             gone = sorted(set(range(group.size)) - set(kept[group.name]))
-            for member in (member for member in group.members if member.role == "in"):
+            for member in (member for member in group.members if not member.name.endswith(_STATISTICS)):
                 store, key = self.slicer.stores[member.name]
                 weight = weights.setdefault(member.name, store[key].detach().clone())
                 positions = [position for u in gone for position in member.positions_UK[u]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ATTENTIONS, ENCODERS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
+from mtnas.encoders.table import ATTENTIONS, CHOICE, ENCODERS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
 
 
 def sized(name: str, width: int, blocks: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -51,7 +51,7 @@ def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int |
         if isinstance(value, int) and value < 0:
             raise JobError("zero or more", received=str(value), where=f"model.{key}", cure="0 = the encoder's own")
     if given.get("operator"):
-        check_name(str(given["operator"]), UIB_OPERATORS, "operator", "model.operator")
+        check_name(str(given["operator"]), {**UIB_OPERATORS, CHOICE: ()}, "operator", "model.operator")
     if given.get("attention"):
         check_name(str(given["attention"]), ATTENTIONS, "attention", "model.attention")
     return {key: given.get(key) or value for key, value in own.items()}

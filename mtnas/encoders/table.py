@@ -41,6 +41,9 @@ OPTIONS: dict[str, Mapping[str, int | str]] = {
     "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0},
 }
 
+#: Instead of one operator: every block has them all, and the arch chooses (`operators` in the rules of the space).
+CHOICE = "choice"
+
 #: Universal inverted bottlenecks: whether there is a depthwise convolution (before, after) the expansion.
 UIB_OPERATORS: dict[str, tuple[bool, bool]] = {
     "ib": (False, True),

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mtnas.encoders.base import StagedEncoder, conv_bn, multiple_of_8, stage_levels
 from mtnas.encoders.squeeze import SqueezeExcite
-from mtnas.encoders.table import UIB_OPERATORS
+from mtnas.encoders.table import CHOICE, UIB_OPERATORS
+from mtnas.forks.one_of import OneOf
 
 
 class UniversalBottleneck(nn.Module):
@@ -25,7 +26,7 @@ class UniversalBottleneck(nn.Module):
         stride: of the depthwise convolution inside, or of the one before where there is no other. An `ffn` has none,
             so that one which strides is an `ib`.
         expansion: hidden channels per input channel.
-        operator: a row of `UIB_OPERATORS`.
+        operator: a row of `UIB_OPERATORS`, or `choice`: all of them, one to be chosen by the arch.
         squeeze: hidden channels per channel inside the gate; 0 = no gate.
     """
 
@@ -33,18 +34,25 @@ class UniversalBottleneck(nn.Module):
         self, channels_in: int, channels_out: int, stride: int, expansion: int, operator: str, squeeze: int
     ) -> None:
         super().__init__()
-        before, inside = UIB_OPERATORS["ib" if operator == "ffn" and stride > 1 else operator]
+        names = [name for name in UIB_OPERATORS if operator in (name, CHOICE)]
+        if stride > 1:
+            names = list(dict.fromkeys("ib" if name == "ffn" else name for name in names))
         hidden = channels_in * expansion
-        layers: list[nn.Module] = []
-        if before:
-            layers.append(conv_bn(channels_in, channels_in, stride=1 if inside else stride, groups=channels_in))
-        layers.append(nn.Sequential(conv_bn(channels_in, hidden, kernel=1), nn.ReLU()))
-        if inside:
-            layers.append(nn.Sequential(conv_bn(hidden, hidden, stride=stride, groups=hidden), nn.ReLU()))
-        if squeeze:
-            layers.append(SqueezeExcite(hidden, multiple_of_8(hidden / squeeze)))
-        layers.append(conv_bn(hidden, channels_out, kernel=1))
-        self.layers = nn.Sequential(*layers)
+
+        def layers_of(name: str) -> nn.Sequential:
+            before, inside = UIB_OPERATORS[name]
+            layers: list[nn.Module] = []
+            if before:
+                layers.append(conv_bn(channels_in, channels_in, stride=1 if inside else stride, groups=channels_in))
+            layers.append(nn.Sequential(conv_bn(channels_in, hidden, kernel=1), nn.ReLU()))
+            if inside:
+                layers.append(nn.Sequential(conv_bn(hidden, hidden, stride=stride, groups=hidden), nn.ReLU()))
+            if squeeze:
+                layers.append(SqueezeExcite(hidden, multiple_of_8(hidden / squeeze)))
+            return nn.Sequential(*layers, conv_bn(hidden, channels_out, kernel=1))
+
+        options = {name: layers_of(name) for name in names}
+        self.layers: nn.Module = OneOf(options, "extra_dw") if operator == CHOICE else options[names[0]]
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

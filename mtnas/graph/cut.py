@@ -157,6 +157,8 @@ def cut_model(
     kind = statistics_kind(plan, selection, arrays, replaced)
     for item in plan.derived:
         arrays[item.name] = item.compute({**constants, **arrays})
+    for vector in variant.inputs:
+        vector.apply(arrays)
     for fold in variant.folds:
         arrays[fold.out_weight], arrays[fold.out_bias] = apply_fold(fold, arrays)
     model.graph.initializer.extend(numpy_helper.from_array(arrays[name], name) for name in variant.reads)

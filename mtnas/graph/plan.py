@@ -11,6 +11,7 @@ import onnx
 from mtnas.base.groups import ChannelGroup
 from mtnas.graph.derive import Derived, constant_arrays, take_derived
 from mtnas.graph.fold import Fold, find_folds
+from mtnas.graph.fold_inputs import InputFold, find_input_folds
 from mtnas.graph.labels import Labelled, Units
 from mtnas.graph.network import Network, make_network
 from mtnas.graph.sanitise import Patch, drop_unused, sanitise
@@ -35,13 +36,14 @@ class Variant:
     Args:
         skeleton: nodes and constants, without weights.
         reads: names of the arrays to be written as initializers.
-        folds: what to compute first.
+        inputs, folds: what to compute first, in this order.
         blocks: `group` attributes to set.
         labels: of every tensor, the folded weights among them.
     """
 
     skeleton: onnx.ModelProto
     reads: tuple[str, ...]
+    inputs: tuple[InputFold, ...]
     folds: tuple[Fold, ...]
     blocks: tuple[BlockPatch, ...]
     labels: Mapping[str, Labelled]
@@ -86,15 +88,23 @@ def make_plan(skeleton: onnx.ModelProto, weights: Mapping[str, np.ndarray], grou
 def _variant(bare: onnx.ModelProto, labels: Mapping[str, Labelled], arrays: set[str], *, fold: bool) -> Variant:
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(bare)
-    folds = find_folds(skeleton.graph, labels, arrays) if fold else ()
-    known = dict(labels)
+    known, names = dict(labels), set(arrays)
+    inputs = find_input_folds(skeleton.graph, labels, arrays) if fold else ()
+    for vector in (item for item in inputs if item.out_bias):
+        known[vector.out_bias] = _per_channel(labels[vector.channels])
+        names.add(vector.out_bias)
+    folds = find_folds(skeleton.graph, known, names) if fold else ()
     for item in folds:
         known[item.out_weight] = labels[item.weight]
-        channels = labels[item.channels]
-        known[item.out_bias] = Labelled((channels.shape[1],), {0: channels.axes[1]} if 1 in channels.axes else {})
-    names = arrays | {item.out_weight for item in folds} | {item.out_bias for item in folds}
+        known[item.out_bias] = _per_channel(labels[item.channels])
+        names |= {item.out_weight, item.out_bias}
     order = dict.fromkeys(name for node in skeleton.graph.node for name in node.input if name in names)
-    return Variant(skeleton, tuple(order), folds, tuple(_blocks(skeleton.graph, known)), known)
+    return Variant(skeleton, tuple(order), inputs, folds, tuple(_blocks(skeleton.graph, known)), known)
+
+
+def _per_channel(channels: Labelled) -> Labelled:
+    """One number for each channel of a map."""
+    return Labelled((channels.shape[1],), {0: channels.axes[1]} if 1 in channels.axes else {})
 
 
 def _blocks(graph: onnx.GraphProto, labels: Mapping[str, Labelled]) -> list[BlockPatch]:

@@ -12,17 +12,21 @@ class Head(nn.Module):
     """Base class: one task's decoder.
 
     Subclasses are constructed with `(level_channels, channels, width, convs)`: channels of the encoder's levels, fine
-    to coarse; channels of the output; hidden channels; hidden convolutions.
+    to coarse; channels of the output; hidden channels; hidden convolutions. `reads` are places among the levels, from
+    the end where negative; empty = all.
     """
+
+    reads: tuple[int, ...] = ()
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Raw output from the encoder's maps, fine to coarse; `size` is the image's (H, W)."""
         raise NotImplementedError
 
 
-def conv_bn_relu(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
+def conv_bn_relu(channels_in: int, channels_out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """A convolution without bias, the batch-norm that folds into it, and ReLU."""
-    convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU())
 
 

@@ -19,6 +19,8 @@ class Pooled(Head):
         convs: hidden 1x1 convolutions, at least one.
     """
 
+    reads = (-1,)
+
     def __init__(self, level_channels: Sequence[int], channels: int, width: int = 64, convs: int = 2) -> None:
         super().__init__()
         inputs = [level_channels[-1]] + [width] * (convs - 1)

@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from mtnas.base.errors import JobError, ModelError
 from mtnas.base.seeds import derive_seed
 from mtnas.base.tables import lookup
+from mtnas.encoders.base import Encoder
 from mtnas.encoders.make import make_encoder
-from mtnas.heads.make import make_head
+from mtnas.heads.make import make_head, make_joint_head
 from mtnas.heads.model import MultiTaskNet
+from mtnas.heads.table import JOINT_HEADS
+from mtnas.heads.table import NONE as NO_VECTORS
+from mtnas.heads.vectors import WithTaskVectors
 from mtnas.tasks.table import TASKS
 from mtnas.train.config import ModelConfig
 
@@ -42,15 +46,32 @@ def build_model(
             output_stride=config.output_stride,
             options=config.encoder_options,
         )
-        channels = [level.channels for level in encoder.levels]
-        heads: dict[str, nn.Module] = {}
-        for task, (kind, outputs) in targets.items():
+        for task in targets:
             _check_task_name(task)
-            name = config.dense_head if is_dense(kind) else config.image_head
-            heads[task] = make_head(
-                name, level_channels=channels, channels=outputs, width=config.head_width, convs=config.head_convs
-            )
-        return MultiTaskNet(encoder, heads)
+        return with_decoders(encoder, config, targets)
+
+
+def with_decoders(encoder: Encoder, config: ModelConfig, targets: Mapping[str, tuple[str, int]]) -> MultiTaskNet:
+    """The network of an encoder and the decoders that a job asks for."""
+    levels = [level.channels for level in encoder.levels]
+    dense = {task: channels for task, (kind, channels) in targets.items() if is_dense(kind)}
+    together = config.dense_head in JOINT_HEADS and bool(dense)
+    joint = None
+    if together:
+        joint = make_joint_head(
+            config.dense_head, level_channels=levels, channels=dense, width=config.head_width, convs=config.head_convs
+        )
+    heads: dict[str, nn.Module] = {}
+    for task, (_, channels) in targets.items():
+        if task in dense and together:
+            continue
+        name = config.dense_head if task in dense else config.image_head
+        head = make_head(
+            name, level_channels=levels, channels=channels, width=config.head_width, convs=config.head_convs
+        )
+        vectors = config.task_vectors
+        heads[task] = head if vectors == NO_VECTORS else WithTaskVectors(head, levels, vectors)
+    return MultiTaskNet(encoder, heads, joint, tuple(targets))
 
 
 def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tuple[str, int]]) -> None:

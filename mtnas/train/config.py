@@ -10,7 +10,8 @@ from typing import Any
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
 from mtnas.encoders.settings import chosen_options, sized
-from mtnas.heads.table import DENSE_HEADS, HEADS
+from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS, TASK_VECTORS
+from mtnas.heads.table import NONE as NO_VECTORS
 from mtnas.train.balance.table import BALANCES, PER_TASK
 from mtnas.train.features.table import FEATURE_FORMS, NONE
 
@@ -38,19 +39,21 @@ class ModelConfig:
     expansion: int = 0
     """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit); 0 = the encoder's own."""
     operator: str = ""
-    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw or ffn (docs/networks.md); empty = extra_dw."""
+    """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw, ffn, or choice; empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
     attention: str = ""
     """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
     dense_head: str = "fpn"
-    """Head of the tasks with one answer per pixel."""
+    """Decoder of the tasks with one answer per pixel: one for each, or one for all (affinity, task_expert)."""
     image_head: str = "pooled"
     """Head of the tasks with one answer per image."""
     head_width: int = 48
     """Hidden channels of each head."""
     head_convs: int = 2
     """Hidden convolutions of each head."""
+    task_vectors: str = "none"
+    """A learned vector for each task and level that is added to the maps before its head: none, add or multiply."""
     factory: str = ""
     """The user's own network instead: "package.module:function", returning an nn.Module."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -61,9 +64,14 @@ class ModelConfig:
         object.__setattr__(self, "width", width)  # so that the resolved job says which network it is
         object.__setattr__(self, "blocks", blocks)
         chosen_options(self.encoder, self.encoder_options)
-        check_name(self.dense_head, {name: HEADS[name] for name in sorted(DENSE_HEADS)}, "head", "model.dense_head")
+        dense_heads = {**{name: HEADS[name] for name in sorted(DENSE_HEADS)}, **JOINT_HEADS}
+        check_name(self.dense_head, dense_heads, "head", "model.dense_head")
         image_heads = {name: row for name, row in HEADS.items() if name not in DENSE_HEADS}
         check_name(self.image_head, image_heads, "head", "model.image_head")
+        check_name(self.task_vectors, dict.fromkeys(TASK_VECTORS), "setting", "model.task_vectors")
+        alone = self.task_vectors == NO_VECTORS or self.dense_head not in JOINT_HEADS
+        cure = f"choose {' or '.join(sorted(DENSE_HEADS))}, or leave model.task_vectors out"
+        _require(alone, "heads of one task each", self.dense_head, "model.task_vectors", cure)
         for name in ("width", "head_width"):
             value = getattr(self, name)
             _require(value > 0 and value % 8 == 0, "a positive multiple of 8", value, f"model.{name}", "try 32 or 64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.errors import JobError
-from mtnas.heads.make import make_head
-from mtnas.heads.table import DENSE_HEADS, HEADS
+from mtnas.heads.make import make_head, make_joint_head
+from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS
 
 LEVELS = (16, 24, 32)
 
@@ -26,12 +27,27 @@ def maps(size: tuple[int, int] = (64, 64), channels: tuple[int, ...] = LEVELS) -
     ]
 
 
+class One(nn.Module):
+    """A joint decoder of two tasks, seen as the head of the first."""
+
+    def __init__(self, joint: nn.Module) -> None:
+        super().__init__()
+        self.joint = joint
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        first, second = self.joint(maps, size).values()
+        return first if self.joint.training is False else first + second.mean()
+
+
 def make(name: str, channels: int = 5, width: int = 16, levels: tuple[int, ...] = LEVELS) -> nn.Module:
     torch.manual_seed(0)
+    if name in JOINT_HEADS:
+        both = {"first": channels, "second": 2}
+        return One(make_joint_head(name, level_channels=levels, channels=both, width=width)).eval()
     return make_head(name, level_channels=levels, channels=channels, width=width).eval()
 
 
-@pytest.fixture(params=sorted(HEADS))
+@pytest.fixture(params=sorted({**HEADS, **JOINT_HEADS}))
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -40,7 +56,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("channels", [1, 13])
 def test_output_shape(name: str, size: tuple[int, int], channels: int) -> None:
     output = make(name, channels)(maps(size), size)
-    assert output.shape == ((2, channels, *size) if name in DENSE_HEADS else (2, channels))
+    assert output.shape == ((2, channels, *size) if name in DENSE_HEADS | set(JOINT_HEADS) else (2, channels))
 
 
 def test_output_is_raw(name: str) -> None:
@@ -64,7 +80,7 @@ def test_has_real_capacity(name: str) -> None:
 
 def test_activations_suit_8_bit(name: str) -> None:
     kinds = {type(module) for module in make(name).modules() if not list(module.children())}
-    assert kinds <= {nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Identity, nn.ReLU, nn.ReLU6}
+    assert kinds <= {nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Identity, nn.ReLU, nn.ReLU6, nn.Sigmoid}
 
 
 def test_gradients_reach_every_parameter(name: str) -> None:
@@ -89,6 +105,24 @@ def test_exported_file_computes_the_same(name: str) -> None:
     session = onnxruntime.InferenceSession(buffer.getvalue())
     feeds = {given.name: value.numpy() for given, value in zip(session.get_inputs(), inputs, strict=True)}
     np.testing.assert_allclose(session.run(None, feeds)[0], model(*inputs).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_maps_give_the_same_output(name: str) -> None:
+    head = make(name)
+    assert torch.equal(head(maps(), (64, 64)), head(maps(), (64, 64)))
+
+
+@pytest.mark.parametrize("joint", sorted(JOINT_HEADS))
+def test_joint_decoders_answer_all_their_tasks_in_order(joint: str) -> None:
+    tasks = {"z": 3, "a": 1, "m": 7}
+    for chosen in (tasks, {"a": 1}):
+        made = make_joint_head(joint, level_channels=LEVELS, channels=chosen, width=8).eval()
+        outputs = made(maps(), (64, 64))
+        assert {task: output.shape[1] for task, output in outputs.items()} == chosen and list(outputs) == list(chosen)
+
+
+def test_joint_and_single_heads_have_different_names() -> None:
+    assert not set(JOINT_HEADS) & set(HEADS)
 
 
 def test_unknown_name_suggests_the_nearest() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtnas.encoders.table import ENCODERS
+from mtnas.heads.table import HEADS, JOINT_HEADS
 from tools import networks
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +17,7 @@ def test_the_page_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert networks.main(["--check"]) == 0, "run python -m tools.networks"
     text = networks.PAGE.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in ENCODERS)
+    assert all(f"`{name}`" in text for name in (*ENCODERS, *HEADS, *JOINT_HEADS))
 
 
 def test_a_stale_table_is_found_and_mended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

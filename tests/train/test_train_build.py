@@ -132,6 +132,8 @@ def test_contract_is_checked() -> None:
         ({"encoder": "mobilenet", "expansion": -2}, "model.expansion"),
         ({"encoder": "mobilenet", "squeeze": 4}, "model.squeeze"),
         ({"encoder": "uib", "operator": "extra"}, "model.operator"),
+        ({"task_vectors": "subtract"}, "model.task_vectors"),
+        ({"task_vectors": "add", "dense_head": "affinity"}, "model.task_vectors"),
         ({"blocks": (2, 0)}, "model.blocks"),
         ({"encoder": "mobilenet_v2", "blocks": (1, 1, 1, 1, 1)}, "model.blocks"),
         ({"output_stride": 12}, "model.output_stride"),
