@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class MultiTaskNet(nn.Module):
     """A plain multi-task network; outputs come in the order of `tasks`.
 
-    `active_tasks` names the tasks that are answered; None is all of them. Any module with an attribute of this name is told the
+    `active_tasks` names the tasks that are answered; None is all. Any module with an attribute of this name is told the
     wished tasks (`mtnas.elastic.task_subset`): an encoder that routes by task has one and runs only their experts.
 
     Args:

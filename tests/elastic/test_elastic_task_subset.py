@@ -18,6 +18,7 @@ from mtnas.elastic.model import FULL, ElasticModel, make_elastic
 from mtnas.elastic.task_subset import Absent, only_tasks
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.subset import keep_outputs
+from mtnas.heads.model import MultiTaskNet
 
 NAMES = ("resnet", *(name for name in zoo.ZOO if len(zoo.build(name)(zoo.image())) > 1))
 
@@ -195,3 +196,23 @@ def test_wrong_tasks(tasks: list[str], told: str) -> None:
             call()
     with pytest.raises(JobError, match=told):
         only_tasks(Routed(), tasks, zoo.image())
+
+
+def test_a_joint_decoder_is_left_out_with_its_tasks() -> None:
+    class Joint(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depth, self.edges = nn.Conv2d(16, 1, 1), nn.Conv2d(16, 1, 1)
+
+        def forward(self, maps: list[Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+            return {"depth": self.depth(maps[0]), "edges": self.edges(maps[0])}
+
+    own = network("resnet")
+    model = MultiTaskNet(own.encoder, {"presence": own.heads["presence"]}, Joint(), ("depth", "presence", "edges"))
+    whole = model.eval()(zoo.image())
+    for tasks in (["presence"], ["edges"], ["depth", "presence"]):
+        small = only_tasks(model, tasks, zoo.image())
+        torch.testing.assert_close(small(zoo.image()), {task: whole[task] for task in tasks})
+        left = {name for name, _ in small.named_parameters()}
+        for task in ("depth", "edges"):
+            assert (f"joint.{task}.weight" in left) == (task in tasks)
