@@ -25,6 +25,8 @@ from mtnas.elastic.owners import parameter_owners
 from mtnas.elastic.slicing import Patch
 
 ACTIVE = "active_tasks"
+#: never called themselves
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 TOLERANCE = 1e-5
 
 
@@ -191,7 +193,7 @@ def _candidates(network: nn.Module, owners: Mapping[str, Sequence[str]], tasks: 
     """The outermost modules none of whose parameters reaches a wished task; of a layer with tied ones, one does not."""
     found: list[str] = []
     for name, module in network.named_modules():
-        if not name or inside(name, found) or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        if not name or inside(name, found) or isinstance(module, _CONTAINERS):
             continue
         own = [f"{name}.{key}" for key, _ in module.named_parameters(remove_duplicate=False)]
         serves = [bool(set(owners.get(key, ())) & set(tasks)) for key in own]
@@ -209,7 +211,9 @@ def _inside(owners: Mapping[str, Sequence[str]], module: str) -> dict[str, Seque
 
 def _patches(network: nn.Module, removed: Sequence[str], tasks: tuple[str, ...]) -> list[Patch]:
     layers = dict(network.named_modules())
-    absent: list[Patch] = [(layers[name].__dict__, "forward", _absent) for name in removed]
+    # What is told the tasks calls no others by itself; in training it may choose otherwise than in the trial.
+    telling = [name for name, layer in layers.items() if name and hasattr(layer, ACTIVE)]
+    absent: list[Patch] = [(layers[n].__dict__, "forward", _absent) for n in removed if not inside(n, telling)]
     told: list[Patch] = [(layer.__dict__, ACTIVE, tasks) for layer in layers.values() if hasattr(layer, ACTIVE)]
     return [*absent, *told]
 
