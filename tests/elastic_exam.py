@@ -18,8 +18,8 @@ from torch import Tensor
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.base.tables import lookup
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
-from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
@@ -49,14 +49,18 @@ class Subject:
     def elastic(self) -> ElasticModel:
         model = build_model(self.config, TARGETS)
         zoo.randomise(model)
-        made = make_elastic(model.eval(), zoo.image(2, SIDE), rules=SpaceRules(depth=True, min_channels=4), round_to=4)
+        made = make_elastic(
+            model.eval(),
+            zoo.image(2, SIDE),
+            rules=SpaceRules(depth=True, operators=True, experts=True, min_channels=4),
+            round_to=4,
+        )
         made.calibrate_with(lambda: [zoo.image(4, SIDE, seed=9)])
         return made
 
     @cached_property
     def graph(self) -> ElasticGraph:
-        elastic = self.elastic
-        return build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+        return graph_of(self.elastic)
 
     def selections(self, count: int) -> list[Selection]:
         """The smallest and `count` others: prefixes of the space, and any units with any blocks, in turn."""

@@ -12,8 +12,8 @@ from mtnas.base.errors import JobError
 from mtnas.base.groups import Size, size_text
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel
-from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.job.schema import Job
 from mtnas.measure.config import MeasureConfig
@@ -116,9 +116,7 @@ class Known:
         """The exported network that costs are counted on: made once."""
         key = (elastic.space.id, tuple(elastic.example.shape))
         if self.memory.get("graph key") != key:
-            graph = build_elastic_graph(
-                elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
-            )
+            graph = graph_of(elastic)
             self.memory.update({"graph key": key, "graph": graph})
         graph = self.memory["graph"]
         assert isinstance(graph, ElasticGraph)
@@ -134,7 +132,7 @@ def learn(elastic: ElasticModel, **parts: Any) -> Known:
 
 
 def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
-    """Groups, blocks that may be left out, and input size must be those that were profiled."""
+    """Groups, blocks that may be left out, forks and input size must be those that were profiled."""
     ours = [(group.name, group.size, group.frozen) for group in elastic.groups]
     theirs = [(group.name, group.size, group.frozen) for group in profile.graph.groups]
     sizes = tuple(elastic.example.shape[1:]), tuple(profile.graph.input_shape[1:])
@@ -145,6 +143,10 @@ def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             where="profile",
             cure=_PROFILE_AGAIN,
         )
+    forks = elastic.open_forks, tuple(item.fork for item in profile.graph.forks)
+    if forks[0] != forks[1]:
+        told = [", ".join(f"{fork.name} ({', '.join(fork.options)})" for fork in found) or "none" for found in forks]
+        raise JobError(f"a profile with these forks: {told[0]}", received=told[1], where="profile", cure=_PROFILE_AGAIN)
     if elastic.inputs.sizes != profile.graph.sizes:
         raise JobError(
             f"a profile of the input sizes {_sizes(elastic.inputs.sizes)}",

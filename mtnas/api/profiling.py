@@ -12,8 +12,8 @@ from mtnas.base.files import read_json, write_json
 from mtnas.base.groups import Selection
 from mtnas.base.progress import Progress
 from mtnas.base.quantity import Measured, Predicted
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel
-from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.job.schema import Job
 from mtnas.measure import profile_files
@@ -105,9 +105,7 @@ def profile(
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
     with workplace(out, "profile", inputs) as call:
-        graph = build_elastic_graph(
-            elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
-        )
+        graph = graph_of(elastic)
         if call.done:
             found = DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
             learn(elastic, profile=found)

@@ -167,6 +167,10 @@ class ElasticModel:
         """The forks that may be chosen from."""
         return offered(self.forks)
 
+    def options(self, selection: Selection) -> dict[str, str]:
+        """Fork -> its option, of every fork that runs."""
+        return dict(self._slicer.plan(self._compact(selection)).chosen)
+
     def _compact(self, selection: Selection) -> Selection:
         return selection.compact(self.groups, self.open_forks)
 

@@ -12,19 +12,22 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from mtnas.base.errors import ModelError
+from mtnas.base.forks import Fork
 from mtnas.base.groups import ChannelGroup, Size
 from mtnas.base.optional import require
-from mtnas.graph.bypass import Bypass
+from mtnas.graph.bypass import Bypasses
 from mtnas.graph.elastic_graph import ElasticGraph, StateNames
+from mtnas.graph.forks import Forks
 from mtnas.graph.labels import BATCH
 from mtnas.graph.marks import mark, take_marks
 from mtnas.graph.network import IMAGE, split_weights
-from mtnas.graph.prove import prove, prove_blocks, prove_resized
+from mtnas.graph.prove import prove, prove_blocks, prove_forks, prove_resized
 from mtnas.graph.resized import Resized, resizing_to
 from mtnas.graph.sanitise import inline_constants
 
@@ -40,21 +43,24 @@ def build_elastic_graph(
     groups: Sequence[ChannelGroup],
     *,
     blocks: Sequence[str] = (),
+    forks: Sequence[Fork] = (),
     resized: Mapping[Size, nn.Module] | None = None,
     opset: int = 20,
 ) -> ElasticGraph:
-    """Export the largest network, follow its channel groups and find its blocks; once more for each smaller input size.
+    """Export the largest network with all options of its forks, follow its groups, find its blocks; once more for each
+    smaller input size.
 
     Args:
         model: `image (B,C,H,W) -> dict[task, Tensor]`; it is copied, not changed.
         example_BCHW: one image or more, of the size the network will run at.
         groups: from `make_elastic`.
         blocks: names of the blocks that may be left out, from `make_elastic`.
+        forks: the forks that may be chosen from, from `make_elastic`.
         resized: `ElasticModel.resized`: the same network for each smaller input size, with the same images.
         opset: 20 or 21.
 
     Raises:
-        ModelError: the model cannot be exported, or its groups and blocks cannot be followed through the graph.
+        ModelError: the model cannot be exported, or its groups, blocks and forks cannot be followed through the graph.
     """
     import torch
 
@@ -63,35 +69,43 @@ def build_elastic_graph(
     with torch.no_grad():
         expected = plain(image)
     check_outputs(expected)
-    proto, bypasses = _marked_export(plain, image, tuple(expected), blocks, opset)
+    parts = Parts(tuple(expected), tuple(blocks), tuple(forks), opset)
+    proto, bypasses, found = _marked_export(plain, image, parts)
     names = state_names(plain, proto)
     modules = {size: copy.deepcopy(module).cpu().eval() for size, module in (resized or {}).items()}
-    smaller = {size: _resized(module, size, image, tuple(expected), blocks, opset) for size, module in modules.items()}
-    graph = ElasticGraph(proto, groups, names, bypasses, resized=smaller)
+    smaller = {size: _resized(module, size, image, parts) for size, module in modules.items()}
+    graph = ElasticGraph(proto, groups, names, bypasses, resized=smaller, forks=found)
     prove(graph, image.numpy(), {name: tensor.numpy() for name, tensor in expected.items()})
     prove_blocks(graph, plain, image)
+    prove_forks(graph, plain, image)
     prove_resized(graph, modules, image)
     return graph
 
 
-def _marked_export(
-    module: nn.Module, image_BCHW: Tensor, outputs: tuple[str, ...], blocks: Sequence[str], opset: int
-) -> tuple[onnx.ModelProto, dict[str, Bypass]]:
-    """The network as ONNX, and where its blocks lie."""
+@dataclass(frozen=True)
+class Parts:
+    """What every export of one network must show: its outputs, blocks and forks."""
+
+    outputs: tuple[str, ...]
+    blocks: tuple[str, ...]
+    forks: tuple[Fork, ...]
+    opset: int
+
+
+def _marked_export(module: nn.Module, image_BCHW: Tensor, parts: Parts) -> tuple[onnx.ModelProto, Bypasses, Forks]:
+    """The network as ONNX, and where its blocks and forks lie."""
     marked = copy.deepcopy(module)
-    mark(marked, blocks)
-    proto = export(marked, image_BCHW, outputs, opset)
-    return proto, take_marks(proto, blocks)
+    mark(marked, parts.blocks, parts.forks)
+    proto = export(marked, image_BCHW, parts.outputs, parts.opset)
+    return proto, *take_marks(proto, parts.blocks, parts.forks)
 
 
-def _resized(
-    module: nn.Module, size: Size, image_BCHW: Tensor, outputs: tuple[str, ...], blocks: Sequence[str], opset: int
-) -> Resized:
+def _resized(module: nn.Module, size: Size, image_BCHW: Tensor, parts: Parts) -> Resized:
     """The graph of the network at a smaller input size, without weights."""
     with resizing_to(size):
-        proto, bypasses = _marked_export(module, image_BCHW, outputs, blocks, opset)
+        proto, bypasses, forks = _marked_export(module, image_BCHW, parts)
     skeleton, _weights = split_weights(proto, list(module.state_dict()))
-    return Resized(skeleton, bypasses)
+    return Resized(skeleton, bypasses, forks)
 
 
 def check_outputs(outputs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Bypasses for depth: the graph without some blocks. Whoever read a block's output then reads its input."""
+"""Smaller graphs: without some blocks, whose readers then read their input, and with one option of each fork."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx
+
+from mtnas.graph.forks import deliver, take_ways
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ def rewire(graph: onnx.GraphProto, instead: Mapping[str, str]) -> None:
             node.input[number] = name
 
 
-def drop_unreached(graph: onnx.GraphProto) -> set[str]:
-    """Remove nodes and constants that no output needs; returns the names that are still read."""
-    needed = {output.name for output in graph.output}
+def drop_unreached(graph: onnx.GraphProto, keep: Iterable[str] = ()) -> set[str]:
+    """Remove nodes and constants that no output, and none of the tensors to keep, needs; returns names still read."""
+    needed = {output.name for output in graph.output} | set(keep)
     kept = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
@@ -44,11 +46,20 @@ def drop_unreached(graph: onnx.GraphProto) -> set[str]:
     return needed
 
 
-def without_blocks(
-    skeleton: onnx.ModelProto, bypasses: Bypasses, skipped: Iterable[str]
+def reduced(
+    skeleton: onnx.ModelProto, bypasses: Bypasses, skipped: Iterable[str], ways: Mapping[str, str]
 ) -> tuple[onnx.ModelProto, set[str]]:
-    """A copy of a skeleton in which blocks return their input, and the names that are still read."""
+    """A copy of a skeleton in which blocks return their input and forks go one way, and the names that are still read.
+
+    Args:
+        skeleton: of the largest network, with all options of its forks.
+        bypasses: where its blocks lie.
+        skipped: the blocks that are left out.
+        ways: result of every fork -> the tensor to be read instead.
+    """
     small = onnx.ModelProto()
     small.CopyFrom(skeleton)
-    rewire(small.graph, {bypasses[name].result: bypasses[name].source for name in skipped})
+    take_ways(small.graph, ways)
+    rewire(small.graph, {**ways, **{bypasses[name].result: bypasses[name].source for name in skipped}})
+    deliver(small.graph, list(ways))
     return small, drop_unreached(small.graph)

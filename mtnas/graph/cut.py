@@ -114,7 +114,7 @@ def check_statistics(plan: Plan, keep: Mapping[str, Mapping[int, np.ndarray]], g
 
 def statistics_kind(plan: Plan, selection: Selection, arrays: State, replaced: State) -> str:
     """`selection` when every batch-norm's statistics were given at this selection's sizes, or nothing was cut."""
-    whole = not selection.skipped and selection.size is None
+    whole = not (selection.skipped or selection.chosen) and selection.size is None
     if whole and all(arrays[name].shape == full.shape for name, full in plan.weights.items()):
         return "selection"
     running = [name for name in plan.weights if name.endswith(STATISTICS)]

@@ -14,10 +14,11 @@ import onnx
 from mtnas.base.errors import CheckpointError
 from mtnas.base.files import file_hash, make_folder, read_json, write_bytes, write_json
 from mtnas.base.groups import ChannelGroup, Selection, Size
-from mtnas.graph.bypass import Bypass, Bypasses, without_blocks
+from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.forks import Forks, GraphFork, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
@@ -25,7 +26,7 @@ from mtnas.graph.resized import Resized, at_camera_size, read_resized, write_res
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
-_DEPTHS_KEPT = 128
+_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class ElasticGraph:
         names: how the torch model names its numbers.
         bypasses: the blocks that may be left out, by name.
         weights: initializers that are not in the model itself.
+        forks: the forks that may be chosen from.
         resized: the same network behind a resize of the image, by the input size it then runs at.
     """
 
@@ -63,24 +65,27 @@ class ElasticGraph:
         bypasses: Bypasses | None = None,
         weights: Mapping[str, np.ndarray] | None = None,
         resized: Mapping[Size, Resized] | None = None,
+        forks: Forks = (),
     ) -> None:
         self.groups = tuple(groups)
         self.names = names
         self.bypasses: Bypasses = dict(bypasses or {})
+        self.forks = forks
         self.outputs = tuple(output.name for output in model.graph.output)
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
         self._weights = {**held, **(weights or {})}
         self.resized: Mapping[Size, Resized] = dict(resized or {})
-        self._shallower: OrderedDict[tuple[str, ...], ElasticGraph] = OrderedDict()
+        self._reduced: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], ElasticGraph] = OrderedDict()
         self._smaller: dict[Size, ElasticGraph] = {}
         self._sized: dict[Size, ElasticGraph] = {}
         self._plan: Plan = make_plan(self._skeleton, self._weights, renamed(self.groups, names.aliases))
 
     @property
     def plan(self) -> Plan:
-        return self._plan
+        """That of the largest network."""
+        return self.without(())._plan
 
     @staticmethod
     def load(folder: Path) -> ElasticGraph:
@@ -98,7 +103,8 @@ class ElasticGraph:
         names = StateNames(tuple(data["parameters"]), tuple(data["state_names"]), dict(data["aliases"]))
         bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
         resized = read_resized(folder, data.get("resized", []))
-        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, resized=resized)
+        forks = tuple(GraphFork.from_json(fork) for fork in data.get("forks", ()))
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, resized=resized, forks=forks)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -114,6 +120,7 @@ class ElasticGraph:
             "aliases": dict(self.names.aliases),
             "groups": [group.to_json() for group in self.groups],
             "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
+            **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
             "resized": write_resized(folder, self.resized),
         }
         write_json(folder / PLAN_FILE, record)
@@ -136,26 +143,37 @@ class ElasticGraph:
         if size is None:
             return self
         if size not in self._smaller:
-            model, bypasses = self.resized[size].model, self.resized[size].bypasses
-            read = {name for node in model.graph.node for name in node.input}
+            graph = self.resized[size]
+            read = {name for node in graph.model.graph.node for name in node.input}
             weights = {name: array for name, array in self._weights.items() if name in read}
             copied = onnx.ModelProto()
-            copied.CopyFrom(model)
-            self._smaller[size] = ElasticGraph(copied, self.groups, self.names, bypasses, weights)
+            copied.CopyFrom(graph.model)
+            self._smaller[size] = ElasticGraph(
+                copied, self.groups, self.names, graph.bypasses, weights, forks=graph.forks
+            )
         return self._smaller[size]
 
-    def without(self, skipped: tuple[str, ...]) -> ElasticGraph:
-        """The elastic graph of the network without these blocks; the last ones asked for are kept."""
-        if not skipped:
+    def without(self, skipped: tuple[str, ...], chosen: Mapping[str, str] | None = None) -> ElasticGraph:
+        """The elastic graph of the network without these blocks, and with these options of forks alone.
+
+        The last ones asked for are kept.
+
+        Args:
+            skipped: the blocks that return their input.
+            chosen: fork -> option; the default where nothing is said.
+        """
+        taken = ways(self.forks, chosen or {})
+        if not skipped and not taken:
             return self
-        found = self._shallower.get(skipped)
+        key = skipped, tuple(taken.values())
+        found = self._reduced.get(key)
         if found is None:
-            skeleton, read = without_blocks(self._skeleton, self.bypasses, skipped)
+            skeleton, read = reduced(self._skeleton, self.bypasses, skipped, taken)
             weights = {name: array for name, array in self._weights.items() if name in read}
-            found = self._shallower[skipped] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
-            if len(self._shallower) > _DEPTHS_KEPT:
-                self._shallower.popitem(last=False)
-        self._shallower.move_to_end(skipped)
+            found = self._reduced[key] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
+            if len(self._reduced) > _KEPT:
+                self._reduced.popitem(last=False)
+        self._reduced.move_to_end(key)
         return found
 
     def cut(
@@ -175,7 +193,7 @@ class ElasticGraph:
         `mtnas.statistics` is `selection` or `full`.
 
         Args:
-            selection: the kept units, skipped blocks and the size that the network runs at.
+            selection: the kept units, skipped blocks, chosen options and the size that the network runs at.
             state: weights that replace the file's own; full-size or already sliced.
             statistics: running mean and variance of this selection, sliced.
             fold_bn: fold batch-norm into the layer before it where that is exact.
@@ -186,14 +204,14 @@ class ElasticGraph:
             return self.at_input_size(input_size).cut(
                 selection, state=state, statistics=statistics, fold_bn=fold_bn, dynamic_batch=dynamic_batch
             )
-        plan = self._at(selection).plan
+        plan = self.at(selection)._plan
         sources = Sources(state, statistics, self._known, self.names.aliases)
         return cut_model(plan, selection, sources, fold_bn=fold_bn, dynamic_batch=dynamic_batch)
 
-    def _at(self, selection: Selection) -> ElasticGraph:
-        """The graph at a selection's size and depth; raises `SpaceError` when the selection does not fit."""
-        selection.check(self.groups, tuple(self.bypasses), self.sizes)
-        return self.resized_to(selection.size).without(selection.skipped)
+    def at(self, selection: Selection) -> ElasticGraph:
+        """The graph of a selection's size, blocks and options alone; raises `SpaceError` where it does not fit."""
+        selection.check(self.groups, tuple(self.bypasses), self.sizes, [item.fork for item in self.forks])
+        return self.resized_to(selection.size).without(selection.skipped, dict(selection.chosen))
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
         """The same network and groups for images of another height and width, worked out once per size.
@@ -211,7 +229,9 @@ class ElasticGraph:
             resized = at_camera_size(
                 {at: self.resized_to(at).full_model() for at in self.sizes}, self.resized, (height, width)
             )
-            self._sized[height, width] = ElasticGraph(model, self.groups, self.names, self.bypasses, resized=resized)
+            self._sized[height, width] = ElasticGraph(
+                model, self.groups, self.names, self.bypasses, resized=resized, forks=self.forks
+            )
         return self._sized[height, width]
 
     @cached_property
@@ -220,23 +240,27 @@ class ElasticGraph:
 
     def counts(self, selection: Selection) -> Counts:
         """Exact costs of one selection's network; nothing is built."""
-        return self._at(selection)._counter.counts(selection)
+        return self.at(selection)._counter.counts(selection)
 
     def features(self, selection: Selection) -> np.ndarray:
         """What a latency predictor reads; see `feature_names`. All are >= 0."""
-        graph = self._at(selection)
+        graph = self.at(selection)
         values = graph._features.values(selection)
-        if not self.bypasses and not self.resized:
+        if not (self.bypasses or self.resized or self.forks):
             return values
         found = dict(zip(graph._features.names, values, strict=True))
         return np.array([found.get(name, 0.0) for name in self.feature_names])
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Those of the whole network; then what appears only where blocks are left out, since neighbours fuse anew;
-        then what appears only at smaller input sizes."""
+        """Those of the whole network; then what appears only in smaller ones, since neighbours fuse anew.
+
+        At every input size, every block and every option of a fork is tried alone, and all together.
+        """
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
-        graphs = [self.resized_to(size).without(skipped) for size in (None, *self.sizes) for skipped in depths]
+        sized = [self.resized_to(size) for size in (None, *self.sizes)]
+        graphs = [graph.without(skipped) for graph in sized for skipped in depths]
+        graphs += [graph.without((), chosen) for graph in sized for chosen in varied(self.forks)]
         return tuple(dict.fromkeys(name for graph in graphs for name in graph._features.names))
 
     @cached_property

@@ -1,27 +1,31 @@
-"""Marks around blocks: named zeros added to a block's input and output, so that both are found in the exported graph.
+"""Marks around blocks and inside forks: named zeros added to tensors, so that these are found in the exported graph.
 
 The exporter keeps the names of parameters and buffers, never those of inner tensors. A mark is a buffer; the node that
-adds it is found by its name, and taken out again.
+adds it is found by its name, and taken out again. A fork is exported with all its options, added up; of the sums only
+those of the first n experts stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
 
 from mtnas.base.errors import ModelError
-from mtnas.graph.bypass import Bypass, rewire
+from mtnas.base.forks import EXPERTS, Fork
+from mtnas.graph.bypass import Bypass, drop_unreached, rewire
+from mtnas.graph.forks import Forks, GraphFork
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _IN, _OUT = "mtnas_block_in", "mtnas_block_out"
+_OPTION, _FORK = "mtnas_option_", "mtnas_fork_out"
 
 
-def mark(model: nn.Module, blocks: Sequence[str]) -> None:
-    """Add a zero before and after every named block of a model that nobody else uses."""
+def mark(model: nn.Module, blocks: Sequence[str], forks: Sequence[Fork] = ()) -> None:
+    """Add a zero before and after every named block, and to every option of a fork, of a model nobody else uses."""
     import torch
 
     def before(block: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
@@ -30,6 +34,11 @@ def mark(model: nn.Module, blocks: Sequence[str]) -> None:
     def after(block: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
         return output + block.get_buffer(_OUT)
 
+    for fork in forks:
+        module = model.get_submodule(fork.name)
+        for name in (*(f"{_OPTION}{number}" for number in range(len(fork.parts))), _FORK):
+            module.register_buffer(name, torch.zeros(()))
+        module.__dict__["forward"] = _all_options(module, fork, [model.get_submodule(part) for part in fork.parts])
     for name in blocks:
         block = model.get_submodule(name)
         block.register_buffer(_IN, torch.zeros(()))
@@ -38,47 +47,94 @@ def mark(model: nn.Module, blocks: Sequence[str]) -> None:
         block.register_forward_hook(after)
 
 
-def take_marks(proto: onnx.ModelProto, blocks: Sequence[str]) -> dict[str, Bypass]:
-    """Take the marks out of an exported graph; returns where each block lies."""
+def _all_options(module: nn.Module, fork: Fork, parts: Sequence[nn.Module]) -> Callable[..., Tensor]:
+    def forward(*inputs: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for number, part in enumerate(parts):
+            output, zero = part(*inputs), module.get_buffer(f"{_OPTION}{number}")
+            if fork.kind == EXPERTS:
+                total = (output if total is None else total + output) + zero
+            else:
+                total = output + zero if total is None else total + (output + zero)
+        assert total is not None
+        return total + module.get_buffer(_FORK)
+
+    return forward
+
+
+def take_marks(
+    proto: onnx.ModelProto, blocks: Sequence[str], forks: Sequence[Fork] = ()
+) -> tuple[dict[str, Bypass], Forks]:
+    """Take the marks out of an exported graph; returns where each block and each fork lies."""
     graph = proto.graph
-    readers = {name: node for node in graph.node for name in node.input}
-    outputs = {output.name for output in graph.output}
-    found: dict[str, Bypass] = {}
-    instead: dict[str, str] = {}
-    marks: set[str] = set()
-    for block in blocks:
-        ends = []
-        for side in (_IN, _OUT):
-            name = f"{block}.{side}"
-            node = readers.get(name)
-            if node is None or node.op_type != "Add" or node.output[0] in outputs:
-                raise _lost(block)
-            marks.add(name)
-            (source,) = (other for other in node.input if other != name)
-            instead[node.output[0]] = source
-            ends.append(source)
-        found[block] = Bypass(*ends)
-    added = set(instead)
-    nodes = [node for node in graph.node if not added.intersection(node.output)]
-    constants = [tensor for tensor in graph.initializer if tensor.name not in marks]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
-    rewire(graph, instead)
-    return {block: Bypass(_end(b.source, instead), _end(b.result, instead)) for block, b in found.items()}
+    marks = _Marks(graph)
+    ends = {name: (marks.take(name, _IN), marks.take(name, _OUT)) for name in blocks}
+    ways = [[marks.take(fork.name, f"{_OPTION}{k}") for k in range(len(fork.parts))] for fork in forks]
+    results = [marks.passing(fork.name, _FORK, tensors[-1]) for fork, tensors in zip(forks, ways, strict=True)]
+    marks.drop()
+    found = tuple(
+        GraphFork(fork, tuple(marks.end(tensor) for tensor in tensors), result)
+        for fork, tensors, result in zip(forks, ways, results, strict=True)
+    )
+    if found:
+        drop_unreached(graph, [tensor for fork in found for tensor in fork.tensors])
+    return {name: Bypass(marks.end(source), marks.end(result)) for name, (source, result) in ends.items()}, found
 
 
-def _end(name: str, instead: dict[str, str]) -> str:
-    while name in instead:
-        name = instead[name]
-    return name
+class _Marks:
+    """The marks of a graph while they are taken out."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.readers = {name: node for node in graph.node for name in node.input}
+        self.outputs = {output.name for output in graph.output}
+        self.instead: dict[str, str] = {}
+        self.names: set[str] = set()
+
+    def take(self, place: str, mark: str) -> str:
+        """The tensor a mark was added to; its sum will be taken out."""
+        node = self._adding(place, mark)
+        if node.output[0] in self.outputs:
+            raise _lost(place)
+        (source,) = (other for other in node.input if other != f"{place}.{mark}")
+        self.instead[node.output[0]] = source
+        return source
+
+    def passing(self, place: str, mark: str, source: str) -> str:
+        """The result a mark was added to; the node that adds it will pass another tensor on."""
+        node = self._adding(place, mark)
+        node.op_type = "Identity"
+        node.input[:] = [source]
+        return node.output[0]
+
+    def _adding(self, place: str, mark: str) -> onnx.NodeProto:
+        name = f"{place}.{mark}"
+        node = self.readers.get(name)
+        if node is None or node.op_type != "Add":
+            raise _lost(place)
+        self.names.add(name)
+        return node
+
+    def drop(self) -> None:
+        """Take out all sums and marks."""
+        nodes = [node for node in self.graph.node if node.output[0] not in self.instead]
+        constants = [tensor for tensor in self.graph.initializer if tensor.name not in self.names]
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(constants)
+        rewire(self.graph, self.instead)
+
+    def end(self, name: str) -> str:
+        while name in self.instead:
+            name = self.instead[name]
+        return name
 
 
-def _lost(block: str) -> ModelError:
+def _lost(place: str) -> ModelError:
     return ModelError(
-        "a block whose input and output are found in the exported graph",
-        received=f"no trace of {block!r}",
+        "a block or fork whose input and output are found in the exported graph",
+        received=f"no trace of {place!r}",
         where="elastic graph",
-        cure="name the blocks that may be left out with blocks=, without this one",
+        cure="name the blocks that may be left out with blocks=, without this one; a fork may give one option alone",
     )

@@ -1,12 +1,12 @@
-"""Proof of a new elastic graph: the largest network computes what torch computes, and so does it without each block;
-a few random cuts run.
+"""Proof of a new elastic graph: the largest network computes what torch computes, and so does it without each block
+and with each option of a fork; a few random cuts run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from mtnas.base.errors import ModelError
 from mtnas.base.groups import Selection, Size
 from mtnas.base.optional import require
 from mtnas.base.seeds import generator
+from mtnas.graph.forks import varied
 from mtnas.graph.resized import resizing_to
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection:
-    """Every elastic group keeps a random number of random units; blocks are left out half of the time; any size."""
+    """Every elastic group keeps a random number of random units; blocks are left out half of the time; any options,
+    any size.
+    """
     kept = {}
     for group in graph.groups:
         if group.elastic:
@@ -51,7 +54,9 @@ def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection
             kept[group.name] = rng.choice(group.size, width, replace=False).tolist()
     skipped = [name for name in graph.bypasses if rng.random() < 0.5]
     sizes = (None, *graph.sizes)
-    return Selection.of(kept, skipped, sizes[int(rng.integers(len(sizes)))] if graph.sizes else None)
+    size = sizes[int(rng.integers(len(sizes)))] if graph.sizes else None
+    chosen = {item.fork.name: str(rng.choice(list(item.fork.options))) for item in graph.forks}
+    return Selection.of(kept, skipped, size, chosen)
 
 
 def prove(graph: ElasticGraph, image_BCHW: np.ndarray, expected: Mapping[str, np.ndarray]) -> None:
@@ -94,31 +99,56 @@ def prove_blocks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> N
             )
 
 
+def prove_forks(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor) -> None:
+    """Raise `ModelError` unless the graph with each option computes what torch computes with it; see `prove_blocks`."""
+    for chosen in varied(graph.forks):
+        error = _error_without(graph, model, image_BCHW, Selection.of({}, chosen=chosen))
+        if not error <= TOLERANCE:
+            raise ModelError(
+                f"the graph with {', '.join(f'{option} in {name}' for name, option in chosen.items())} as in torch",
+                received=f"relative error {error:.1e}",
+                where="elastic graph",
+                cure="keep the forward of every option pure: the exporter sees them all in one pass",
+            )
+
+
 def prove_resized(graph: ElasticGraph, modules: Mapping[Size, nn.Module], image_BCHW: Tensor) -> None:
-    """Raise `ModelError` unless the graph at each smaller input size, whole and without its blocks, is as in torch."""
+    """Raise `ModelError` unless the graph at each smaller input size, whole, without its blocks, and with each option
+    of its forks, is as in torch.
+    """
+    blocks = [Selection.of({}, [name]) for name in graph.bypasses]
+    options = [Selection.of({}, chosen=chosen) for chosen in varied(graph.forks)]
     for size, model in modules.items():
-        for skipped in ((), *((name,) for name in graph.bypasses)):
+        for selection in (Selection.of({}), *blocks, *options):
             with resizing_to(size):
-                error = _error_without(graph, model, image_BCHW, Selection.of({}, skipped, size))
+                error = _error_without(graph, model, image_BCHW, replace(selection, size=size))
                 if not error <= TOLERANCE:
-                    told = f"relative error {error:.1e}" + (f" without {skipped[0]}" if skipped else "")
+                    told = f"relative error {error:.1e}"
+                    told += f" without {selection.skipped[0]}" if selection.skipped else ""
+                    told += "".join(f" with {option} in {name}" for name, option in selection.chosen)
                     raise ModelError("outputs as in torch", received=told)
 
 
 def _error_without(graph: ElasticGraph, model: nn.Module, image_BCHW: Tensor, selection: Selection) -> float:
-    """How far the graph is from torch, blocks replaced by their input; infinity where a shape differs."""
+    """How far the graph is from torch, blocks replaced by their input, forks by an option; infinity where a shape
+    differs.
+    """
     import torch
 
     image_BCHW = torch.randn(image_BCHW.shape, generator=torch.Generator().manual_seed(0))[:1]
-    blocks = [model.get_submodule(name) for name in selection.skipped]
-    for block in blocks:
-        block.__dict__["forward"] = lambda x: x
+    forwards: dict[str, Any] = {name: lambda x: x for name in selection.skipped}
+    for name, option in selection.chosen:
+        fork: Any = model.get_submodule(name)
+        forwards[name] = fork.way(option)
+    stores = {name: model.get_submodule(name).__dict__ for name in forwards}
+    for name, forward in forwards.items():
+        stores[name]["forward"] = forward
     try:
         with torch.no_grad():
             expected = {task: output.numpy() for task, output in model(image_BCHW).items()}
     finally:
-        for block in blocks:
-            del block.__dict__["forward"]
+        for store in stores.values():
+            del store["forward"]
     found = run_model(graph.cut(selection, fold_bn=False), image_BCHW.numpy())
     return max(
         relative_error(found[task], array) if found[task].shape == array.shape else np.inf

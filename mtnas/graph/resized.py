@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mtnas.base.errors import CheckpointError, ModelError
 from mtnas.base.files import file_hash, write_bytes
 from mtnas.base.groups import Size, size_text
 from mtnas.graph.bypass import Bypass, Bypasses
+from mtnas.graph.forks import Forks, GraphFork
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import IMAGE
 
@@ -28,10 +29,12 @@ class Resized:
     Args:
         model: nodes, input, outputs, and constants that are no weights.
         bypasses: the blocks that may be left out, by name, where they lie in this graph.
+        forks: the forks that may be chosen from, where they lie in this graph.
     """
 
     model: onnx.ModelProto
     bypasses: Bypasses
+    forks: Forks = ()
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def at_camera_size(
         # A pooling that reads the image is the resize: its windows are a share, not an adaptive size.
         shrinks = [node.name for node in model.graph.node if node.op_type == "AveragePool" and IMAGE in node.input]
         try:
-            found[at] = Resized(at_input_size(model, size, fixed=shrinks), resized[at].bypasses)
+            found[at] = replace(resized[at], model=at_input_size(model, size, fixed=shrinks))
         except ModelError:
             continue
     return found
@@ -76,7 +79,8 @@ def write_resized(folder: Path, resized: Mapping[Size, Resized]) -> list[dict[st
         path = folder / f"elastic-{size_text(size)}.onnx"
         write_bytes(path, graph.model.SerializeToString())
         bypasses = {name: [block.source, block.result] for name, block in graph.bypasses.items()}
-        rows.append({"size": list(size), "file": path.name, "sha256": file_hash(path), "bypasses": bypasses})
+        row = {"size": list(size), "file": path.name, "sha256": file_hash(path), "bypasses": bypasses}
+        rows.append({**row, "forks": [fork.to_json() for fork in graph.forks]} if graph.forks else row)
     return rows
 
 
@@ -93,5 +97,6 @@ def read_resized(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[Size, 
                 cure="write both again: run the space stage into a new folder",
             )
         bypasses = {name: Bypass(*ends) for name, ends in row["bypasses"].items()}
-        found[row["size"][0], row["size"][1]] = Resized(onnx.load_model(str(path)), bypasses)
+        forks = tuple(GraphFork.from_json(fork) for fork in row.get("forks", ()))
+        found[row["size"][0], row["size"][1]] = Resized(onnx.load_model(str(path)), bypasses, forks)
     return found

@@ -14,9 +14,9 @@ class MultiTaskNet(nn.Module):
     wished tasks (`mtnas.elastic.task_subset`): an encoder that routes by task has one and runs only their experts.
 
     Args:
-        encoder: image to feature maps, fine to coarse.
+        encoder: image to feature maps, fine to coarse; or to {task: its maps}, where it routes by task.
         heads: decoders of one task each, by task name.
-        joint: the decoder of all other tasks, if there are any.
+        joint: the decoder of all other tasks, if there are any; it reads maps that all tasks share.
         tasks: order of the outputs; by default that of `heads`.
     """
 
@@ -37,8 +37,10 @@ class MultiTaskNet(nn.Module):
     def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         rows, columns = image_BCHW.shape[-2:]
         maps = self.encoder(image_BCHW)
+        of_task = maps if isinstance(maps, Mapping) else dict.fromkeys(self.heads, maps)
         active = [task for task in self.tasks if self.active_tasks is None or task in self.active_tasks]
-        outputs = {task: head(maps, (rows, columns)) for task, head in self.heads.items() if task in active}
-        if self.joint is not None and not outputs.keys() >= set(active):
+        alone = [task for task in active if task in self.heads and task in of_task]
+        outputs = {task: self.heads[task](of_task[task], (rows, columns)) for task in alone}
+        if self.joint is not None and any(task not in self.heads for task in active):
             outputs |= self.joint(maps, (rows, columns))
-        return {task: outputs[task] for task in active}
+        return {task: outputs[task] for task in active if task in outputs}

@@ -92,6 +92,8 @@ def hover(results: Results, row: Record, tasks: Sequence[str]) -> str:
     lines += [plain(f"breaks {', '.join(map(cost_words, broken))}")] if broken else []
     skipped = row.get("skipped") or ()
     lines += [plain(f"left out: {', '.join(skipped)}")] if skipped else []
+    chosen = row.get("chosen") or {}
+    lines += [plain(f"{fork}: {option}") for fork, option in chosen.items()]
     lines += [plain(f"runs at {row['size']}")] if row.get("size") else []
     return "<br>".join([*lines, *_widths(row, results)])
 

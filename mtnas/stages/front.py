@@ -60,13 +60,15 @@ def _measured(evaluator: Evaluator, trials: Sequence[Trial], journal: Journal) -
 
 
 def row_of(evaluator: Evaluator, trial: Trial) -> dict[str, Any]:
-    """One network for the report: arch, widths, skipped blocks, size, scores, costs, and what had been predicted."""
+    """One network for the report: arch, widths, blocks, options, size, scores, costs, and what had been predicted."""
     selection = evaluator.elastic.selection(trial.arch)
+    chosen = evaluator.elastic.options(selection)
     return {
         "id": trial.arch.id,
         "arch": trial.arch.to_json(),
         "widths": selection.widths(evaluator.elastic.groups),
         "skipped": list(selection.skipped),
+        **({"chosen": chosen} if chosen else {}),
         "size": size_text(selection.size) if selection.size else None,
         "scores": {task: dict(metrics) for task, metrics in trial.outcome.scores.items()},
         "costs": {name: cost.to_json() for name, cost in trial.outcome.costs.items()},

@@ -15,14 +15,12 @@ from mtnas.stages.costs import quick_costs
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `space.json`, `graph/` and, where the job asks for a probe, `stairs.json`; the flow then checks the budget
     against the quick costs."""
+    from mtnas.elastic.graph import graph_of
     from mtnas.elastic.summary import size_rows
-    from mtnas.graph.build import build_elastic_graph
 
     elastic = context.elastic
     context.progress.note(str(elastic.summary()))
-    graph = build_elastic_graph(
-        elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable, resized=elastic.resized
-    )
+    graph = graph_of(elastic)
     graph.save(folder / "graph")
     context.graph = graph
     smallest = elastic.selection(elastic.space.smallest)
@@ -30,6 +28,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "schema": "space-stage/1",
         "groups": group_rows(context),
         "blocks": [asdict(block) for block in elastic.blocks],
+        **({"forks": [fork.to_json() for fork in elastic.forks]} if elastic.forks else {}),
         "input_sizes": size_rows(elastic.inputs),
         "width_step": {"step": context.width_step, "asked": context.job.space.round_to},
         "log10_size": elastic.space.log10_size,

@@ -53,6 +53,12 @@ def test_neighbours_differ_by_one_step_and_know_each_other(space: Space, seed: i
         assert arch in set(space.neighbours(other))
 
 
+def test_operators_are_all_one_step_from_each_other() -> None:
+    space = Space((Choice("op", ("a", "b", "c", "d"), "operator"), Choice("experts", (1, 2, 4), "experts")))
+    found = {tuple(arch.as_dict.values()) for arch in space.neighbours(Arch.of({"op": "d", "experts": 1}))}
+    assert found == {("a", 1), ("b", 1), ("c", 1), ("d", 2)}
+
+
 def test_extremes_size_and_one_hot() -> None:
     assert SPACE.largest.as_dict == {"stem": 24, "op": "depthwise", "blocks": 2, "fixed": 4}
     assert SPACE.smallest.as_dict == {"stem": 8, "op": "full", "blocks": 1, "fixed": 4}

@@ -97,6 +97,18 @@ def test_branches_are_drawn_independently() -> None:
     assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.06
 
 
+def test_operators_are_drawn_evenly_whatever_the_size_of_their_branch() -> None:
+    operators = Choice("op", ("a", "b", "c", "d"), "operator", ("x",))
+    space = Space((Choice("width", (8, 16, 24, 32), "width", ("x",)), operators))
+    rng = np.random.default_rng(0)
+    indices_NC = space.encode([random_arch(space, rng, 0.1) for _ in range(4000)])
+    assert np.abs(np.bincount(indices_NC[:, 1]) / 4000 - 0.25).max() < 0.03
+    assert abs(np.corrcoef(indices_NC.T)[0, 1]) < 0.06
+    without = Space(space.choices[:1])
+    plain, again = (random_arch(without, np.random.default_rng(3), 0.1) for _ in range(2))
+    assert plain == again  # a space without operators draws as ever
+
+
 def test_extreme_corners_are_seen() -> None:
     """A small encoder with a large decoder, and the other way round."""
     shared, first, _ = sizes(0.2).T

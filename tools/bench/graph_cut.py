@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import derive_seed, generator
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.encoders.make import make_encoder
-from mtnas.graph.build import build_elastic_graph, quiet
+from mtnas.graph.build import quiet
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.heads.make import make_head
@@ -75,7 +76,7 @@ def run(options: Options) -> Result:
     for name, build in networks(options.quick).items():
         elastic = make_elastic(build(), image)
         elastic.calibrate_with(lambda: [image])
-        graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups, blocks=elastic.skippable)
+        graph = graph_of(elastic)
         for seed in seeds:
             selection = random_selection(graph, generator(seed, "graph_cut"))
             rows.append({"network": name, "seed": seed, **compare(elastic, graph, selection, image)})

@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, str] = {
     "graph_cut": "tools.bench.graph_cut:run",
     "measure_rate": "tools.bench.measure_rate:run",
     "predictor": "tools.bench.predictor:run",
+    "routed": "tools.bench.routed:run",
     "run_table": "tools.bench.run_table:run",
     "search_hv": "tools.bench.search_hv:run",
     "ssh_loopback": "tools.bench.ssh_loopback:run",

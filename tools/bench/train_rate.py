@@ -167,7 +167,7 @@ def by_hand(work: Work, seed: int, passes: Sequence[Sequence[Forward]]) -> float
     """Seconds of one epoch of the sandwich in a plain loop; no loader, no curves, no checkpoints."""
     config, model, batches = work.config, work.elastic.model, work.batches(seed)
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(config, model, nn.Module())
+    optimizer = make_optimizer(config, model, ())
     started = time.perf_counter()
     for step, networks in enumerate(passes):
         image_BCHW, targets = batches.at(step)

@@ -20,6 +20,7 @@ import numpy as np
 from mtnas.base.groups import Selection
 from mtnas.base.optional import require
 from mtnas.device.cut import sliced
+from mtnas.graph.forks import varied
 
 if TYPE_CHECKING:
     from mtnas.graph.elastic_graph import ElasticGraph
@@ -45,10 +46,13 @@ class Shipping:
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The large arrays of the full network's file."""
+        """The large arrays of the full network's file, and those that only other options of its forks have."""
         numpy_helper = require("onnx.numpy_helper")
-        tensors = _initializers(self.make(Selection.of({})))
-        return {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+        found: dict[str, np.ndarray] = {}
+        for chosen in ({}, *varied(self._graph.forks)):
+            tensors = _initializers(self.make(Selection.of({}, chosen=chosen)))
+            found = {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()} | found
+        return found
 
     @cached_property
     def base(self) -> bytes:
@@ -83,7 +87,7 @@ class Shipping:
         """Kept positions by axis; None where the array is not that slice of the full one."""
         if name not in self.arrays:
             return None
-        plan = self._graph.plan
+        plan = self._graph.at(selection).plan
         mask = plan.units.mask(selection)
         axes: Mapping[int, np.ndarray] = plan.folded.labels[name].axes if name in plan.folded.labels else {}
         keep = {str(axis): _positions(mask[labels]) for axis, labels in axes.items() if not mask[labels].all()}

@@ -43,7 +43,8 @@ def render(results: Results) -> Html:
         ),
     ]
     curves = results.lines("finetune") or tuple((prune.get("finetune") or {}).get("curves") or ())
-    parts = [gate(prune.get("gate") or {}), facts(pairs), width_figure(widths), width_table(widths), step_figure(steps)]
+    parts = [gate(prune.get("gate") or {}), facts(pairs), width_figure(widths), width_table(widths)]
+    parts += [option_table(results), step_figure(steps)]
     parts.append(before_after(results, prune))
     if curves:
         parts.append(folded("Fine-tuning curves", curve_figure(curves, tasks_of(results))))
@@ -115,6 +116,18 @@ def width_table(widths: Mapping[str, Record]) -> Html:
         rows.append((name, full, width.get("chosen"), pruned, share))
     head = ("group", "full size", "chosen", "pruned", "kept")
     return folded("Widths in numbers", table("Widths of all channel groups", head, rows)) if rows else Html("")
+
+
+def option_table(results: Results) -> Html:
+    """What every fork runs, in the largest network and in the chosen one."""
+    chosen = (results["search"].get("chosen") or {}).get("chosen") or {}
+    forks = [fork for fork in results["space"].get("forks") or () if not fork.get("refused")]
+    rows = [
+        (fork["name"], fork["kind"], fork["options"][-1], chosen.get(fork["name"], "nothing: it is left out"))
+        for fork in forks
+    ]
+    head = ("fork", "choice", "largest network", "chosen")
+    return table("Operators and experts, before and after", head, rows) if rows else Html("")
 
 
 def step_figure(steps: Sequence[Record]) -> Html:

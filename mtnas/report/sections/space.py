@@ -11,7 +11,7 @@ from mtnas.report.words import large, number, tasks_of
 
 
 def render(results: Results) -> Html:
-    """Size of the space, every channel group, the blocks that may be left out, and the input sizes."""
+    """Size of the space, every channel group, the blocks that may be left out, the forks, and the input sizes."""
     space = results["space"]
     if not space:
         return Html("")
@@ -36,7 +36,8 @@ def render(results: Results) -> Html:
     ]
     head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
     every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
-    more = _blocks(space.get("blocks") or (), tasks), _sizes(space.get("input_sizes") or ())
+    blocks, forks = _blocks(space.get("blocks") or (), tasks), _forks(space.get("forks") or (), tasks)
+    more = blocks, forks, _sizes(space.get("input_sizes") or ())
     return join(facts(pairs), every, *more, stairs.render(results))
 
 
@@ -55,6 +56,21 @@ def _blocks(blocks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
     ]
     head = ("block", "owners", "", "depth choice, or why it may not be left out")
     return folded(f"All {len(blocks)} residual blocks", table("Residual blocks", head, rows))
+
+
+def _forks(forks: Sequence[Record], tasks: tuple[str, ...]) -> Html:
+    """Every fork: its options with what they cost, or why it keeps its default."""
+    if not forks:
+        return Html("")
+    rows = []
+    for fork in forks:
+        options = zip(fork.get("options") or (), fork.get("macs") or (), strict=False)
+        told = " · ".join(f"{option} ({large(macs)})" for option, macs in options)
+        stays = badge("warn", "stays") if fork.get("refused") else ""
+        owners = _owners(fork.get("owners") or (), tasks)
+        rows.append((fork.get("name", ""), owners, fork.get("kind", ""), stays, fork.get("refused") or told))
+    head = ("fork", "owners", "choice", "", "options with their multiply-adds at full width, or why there are none")
+    return folded(f"All {len(forks)} forks", table("Forks", head, rows))
 
 
 def _sizes(rows: Sequence[Record]) -> Html:

@@ -1,0 +1,174 @@
+"""What one task alone costs in a task-routed vision transformer, against all tasks, and against a shared dense one.
+
+"Whole" is the file that answers every task of the data set at once: the routed network runs its blocks once for all
+tasks up to the first routed MLP, then once per task. "Dense whole" is a shared ViT whose MLPs cost what a task's
+experts cost, with the same heads; "all experts" is one task if every expert ran for it. Multiply-adds are counted from
+the exported files, so nothing depends on a seed: the values behind a claim are the tasks.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from mtnas.base.seeds import derive_seed
+from mtnas.encoders.base import Encoder
+from mtnas.encoders.vit import ViT
+from mtnas.encoders.vit_moe import TaskRoutedViT
+from mtnas.export.onnx_file import export_onnx
+from mtnas.graph.count_model import count_model
+from mtnas.heads.make import make_head
+from mtnas.heads.model import MultiTaskNet
+from tools.bench.record import Claim, Column, Options, Result
+
+EXPERTS, CHOSEN = 16, 4
+COLUMNS = (
+    Column("data", "tasks of"),
+    Column("tasks", "tasks", 0),
+    Column("one_m", "one task, M multiply-adds", 1),
+    Column("whole_m", "whole", 1),
+    Column("fewer", "fewer, %", 1),
+    Column("dense_one_m", "dense, one task", 1),
+    Column("dense_whole_m", "dense whole", 1),
+    Column("all_experts_m", "one task, all experts", 1),
+    Column("one_mb", "one task, MB", 2),
+    Column("whole_mb", "whole, MB", 2),
+    Column("one_ms", "one task, p50 ms", 2),
+    Column("whole_ms", "whole, p50 ms", 2),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Tasks of a data set: (head, channels) by name, the side of its images in pixels, the tokens' stride."""
+
+    tasks: Mapping[str, tuple[str, int]]
+    side: int
+    stride: int = 16
+
+
+SUBJECTS: dict[str, Subject] = {
+    "scenes": Subject(
+        {
+            "segmentation": ("fpn", 13),
+            "depth": ("fpn", 1),
+            "normals": ("fpn", 3),
+            "edges": ("fpn", 1),
+            "presence": ("pooled", 13),
+            "room": ("pooled", 4),
+        },
+        128,
+    ),
+    "pets3": Subject(
+        {
+            "breed": ("pooled", 3),
+            "species": ("pooled", 2),
+            "trimap": ("fpn", 3),
+            "body": ("pooled", 4),
+            "head": ("pooled", 4),
+        },
+        128,
+    ),
+    "cifar100-mtl": Subject({f"superclass_{number}": ("pooled", 5) for number in range(20)}, 32, 4),
+}
+
+
+def run(options: Options) -> Result:
+    """Count every task of every data set, and time one file of each kind."""
+    torch.set_num_threads(1)
+    width, depth = (16, (1, 1, 1, 1)) if options.quick else (48, (3, 3, 3, 3))
+    rows: list[dict[str, Any]] = []
+    claims: list[Claim] = []
+    for name, subject in SUBJECTS.items():
+        size = {"width": width, "depth": depth, "output_stride": subject.stride}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(0, "bench", "routed", name))
+            tasks = tuple(subject.tasks)
+            routed = network(TaskRoutedViT(tasks, experts=EXPERTS, chosen=CHOSEN, **size), subject)
+            every = network(TaskRoutedViT(tasks, experts=EXPERTS, chosen=EXPERTS, expansion=16, **size), subject)
+            dense = network(ViT(**size), subject)
+        row, fewer = compare(routed, every, dense, subject)
+        rows.append({"data": name, "tasks": len(tasks), **row})
+        claims.append(Claim.of(f"{name}: fewer multiply-adds of one task than of the whole, %", fewer, "at least", 80))
+    note = "Counted, not drawn: values behind a claim are the tasks. Times: onnxruntime, one thread, files in turn."
+    return Result((0,), tuple(rows), COLUMNS, tuple(claims), note)
+
+
+def network(encoder: Encoder, subject: Subject) -> nn.Module:
+    """The encoder with one head for every task."""
+    channels = [level.channels for level in encoder.levels]
+    heads = {
+        task: make_head(head, level_channels=channels, channels=count, width=32)
+        for task, (head, count) in subject.tasks.items()
+    }
+    return MultiTaskNet(encoder, heads).eval()
+
+
+def compare(
+    routed: nn.Module, every: nn.Module, dense: nn.Module, subject: Subject
+) -> tuple[dict[str, Any], list[float]]:
+    """One line of the table, and how many per cent fewer multiply-adds each task alone has."""
+    tasks, image_BCHW = tuple(subject.tasks), torch.randn(1, 3, subject.side, subject.side)
+    whole = exported(routed, tasks, image_BCHW)
+    ones = [exported(routed, (task,), image_BCHW) for task in tasks]
+    dense_ones = [exported(dense, (task,), image_BCHW) for task in tasks]
+    counted, counts = count_model(whole), [count_model(one) for one in ones]
+    middle = sorted(range(len(tasks)), key=lambda number: counts[number].macs)[len(tasks) // 2]
+    one_ms, whole_ms = timed([ones[middle], whole], image_BCHW.numpy())
+    row = {
+        "one_m": statistics.fmean(count.macs for count in counts) / 1e6,
+        "whole_m": counted.macs / 1e6,
+        "fewer": 100 * (1 - statistics.fmean(count.macs for count in counts) / counted.macs),
+        "dense_one_m": statistics.fmean(count_model(one).macs for one in dense_ones) / 1e6,
+        "dense_whole_m": count_model(exported(dense, tasks, image_BCHW)).macs / 1e6,
+        "all_experts_m": count_model(exported(every, (tasks[middle],), image_BCHW)).macs / 1e6,
+        "one_mb": statistics.fmean(count.size_mb for count in counts),
+        "whole_mb": counted.size_mb,
+        "one_ms": one_ms,
+        "whole_ms": whole_ms,
+    }
+    return row, [100 * (1 - count.macs / counted.macs) for count in counts]
+
+
+class Some(nn.Module):
+    """A network that answers some of its tasks."""
+
+    def __init__(self, whole: nn.Module, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.whole, self.tasks = whole, tasks
+
+    def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
+        outputs = self.whole(image_BCHW)
+        return {task: outputs[task] for task in self.tasks}
+
+
+def exported(model: nn.Module, tasks: tuple[str, ...], image_BCHW: Tensor) -> onnx.ModelProto:
+    """The file that answers some tasks; what only the others need is not in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export_onnx(Some(model, tasks), image_BCHW, Path(folder) / "model.onnx")
+
+
+def timed(models: list[onnx.ModelProto], image_BCHW: np.ndarray, rounds: int = 50) -> list[float]:
+    """Median milliseconds of each model, all measured in turn; the first rounds warm up."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    sessions = [onnxruntime.InferenceSession(model.SerializeToString(), settings) for model in models]
+    found: list[list[float]] = [[] for _ in models]
+    for number in range(rounds + 5):
+        for session, times in zip(sessions, found, strict=True):
+            started = time.perf_counter()
+            session.run(None, {"image": image_BCHW})
+            if number >= 5:
+                times.append(1e3 * (time.perf_counter() - started))
+    return [statistics.median(times) for times in found]
