@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the tables below
     from mtnas.api.configuring import configure
     from mtnas.api.controlling import Control, control
     from mtnas.api.data import make_tasks, open_data
-    from mtnas.api.elastic import make_elastic
+    from mtnas.api.elastic import make_elastic, only_tasks
     from mtnas.api.exporting import export
     from mtnas.api.profiling import DeviceProfile, load_profile, profile
     from mtnas.api.pruning import prune
@@ -64,6 +64,7 @@ _NAMES = {
     "DeviceProfile": "mtnas.api.profiling:DeviceProfile",
     "open_data": "mtnas.api.data:open_data",
     "make_tasks": "mtnas.api.data:make_tasks",
+    "only_tasks": "mtnas.api.elastic:only_tasks",
     "references": "mtnas.api.references:references",
     "OneOf": "mtnas.forks.one_of:OneOf",
     "SumOf": "mtnas.forks.sum_of:SumOf",
@@ -85,6 +86,7 @@ __all__ = [
     "make_elastic",
     "make_tasks",
     "measure",
+    "only_tasks",
     "open_data",
     "profile",
     "prune",

@@ -116,11 +116,34 @@ for _name, _stage, _text in (
     ("search", "search", "Search under the budget; returns a measured front."),
     ("prune", "prune", "Prune the chosen network's channels globally and fine-tune it."),
     ("quantize", "quantize", "Quantize for the target; keeps the faster of float and int8."),
-    ("export", "export", "Write the ONNX file and its manifest."),
     ("verify", "verify", "Verify every head on the exported file, and measure every network of the run."),
     ("report", "report", "Write the HTML report."),
 ):
     _add_stage_verb(_name, _stage, _text)
+
+
+@app.command()
+def export(
+    job: JobFile = None,
+    out: Out = None,
+    set_: Set = None,
+    tasks: Annotated[str | None, typer.Option(help="Of a run's folder: these tasks alone, as depth,normals.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the ONNX file and its manifest; with --tasks, a finished run's file for some of its tasks."""
+    if tasks is None:
+        _run_until("export", job, out, set_, as_json)
+        return
+    from mtnas.stages.subset import export_subset, subset_text
+
+    if job is None or set_:
+        raise typer.BadParameter("--tasks takes the folder of a run, and no --set")
+    result = export_subset(job, _names(tasks), out, ConsoleProgress())
+    _emit(as_json, result, subset_text(result))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.command()
@@ -180,13 +203,14 @@ def pick(
     prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
     floor: Annotated[list[str] | None, typer.Option(help="Floor in the metric's unit, such as depth=0.6.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the picked network as ONNX to this file.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Write it for these tasks alone, as depth,normals.")] = None,
     as_json: Json = False,
 ) -> None:
     """Pick another trade-off from a finished run, without training."""
     from mtnas.stages.pick import PickRequest, pick_from_run, pick_text
 
     request = PickRequest.parse(latency_ms, prefer or (), floor or ())
-    result = pick_from_run(run, request, export)
+    result = pick_from_run(run, request, export, None if tasks is None else _names(tasks))
     _emit(as_json, result, pick_text(result))
 
 

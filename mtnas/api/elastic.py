@@ -1,4 +1,4 @@
-"""`mtnas.make_elastic`."""
+"""`mtnas.make_elastic` and `mtnas.only_tasks`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtnas.elastic import model as room
 from mtnas.elastic.model import ElasticModel
+from mtnas.elastic.task_subset import only_tasks as only_tasks
 from mtnas.space.rules import SpaceRules, read_rules
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from mtnas.train import loop
 from mtnas.train.checkpoint import load_weights, weights_hash
 from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
+from mtnas.train.own import only_own
 from mtnas.train.result import FinetuneResult, TrainResult
 from mtnas.train.start import start_hash
 from mtnas.train.watch import Watch
@@ -38,6 +40,7 @@ def train(
     *,
     epochs: int | None = None,
     config: TrainConfig | None = None,
+    own: bool = False,
     start: str | Path | None = None,
     out: Out = None,
     seed: int = 0,
@@ -50,10 +53,12 @@ def train(
 
     Args:
         elastic: from `make_elastic`.
-        tasks: names of targets, tasks by name, or None for every output that is a target of the data.
+        tasks: names of targets, tasks by name, or None for every output that is a target of the data. Decoders of other
+            tasks do not run and stay as they are.
         data: its `train` split is learned.
         epochs: passes over the split, when `config` should stay as it is otherwise.
         config: learning rate, widths per step, precision and the rest.
+        own: train only what no other task needs: the others' outputs stay the same.
         start: checkpoint of a trained network of this shape (safetensors, or a state dict that `torch.save` wrote),
             when `config` should stay as it is otherwise. A network that is already in memory needs none:
             `make_elastic` keeps its weights.
@@ -70,14 +75,7 @@ def train(
     config = _with_epochs(config or TrainConfig(), epochs)
     config = config if start is None else replace(config, start=str(start))
     found = make_tasks(tasks, data, elastic.tasks)
-    inputs = {
-        **identity(elastic, weights=False),
-        "tasks": tasks_identity(found),
-        "data": data.info.fingerprint,
-        "config": asdict(config),
-        "seed": seed,
-        **({"start": start_hash(config)} if config.start else {}),
-    }
+    inputs = {**_inputs(elastic, found, data, config, seed), **({"own": True} if own else {})}
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
         shown = given_context(job, call.run, elastic, data, found, progress).progress
@@ -86,11 +84,26 @@ def train(
             result = _past(call.folder)
         else:
             watch, split = _watch(elastic, found, data, config), data.split("train")
-            result = loop.train(elastic, found, split, config, call.folder, seed=seed, progress=shown, watch=watch)
+            with only_own(elastic, found) if own else nullcontext():
+                result = loop.train(elastic, found, split, config, call.folder, seed=seed, progress=shown, watch=watch)
             call.finish(result.weights_hash)
         settle(job, elastic, data)
         learn(elastic, tasks=found, data=data)
     return result
+
+
+def _inputs(
+    elastic: ElasticModel, tasks: dict[str, Task], data: Dataset, config: TrainConfig, seed: int
+) -> dict[str, object]:
+    """What a training depends on, beside the weights it starts from."""
+    return {
+        **identity(elastic, weights=False),
+        "tasks": tasks_identity(tasks),
+        "data": data.info.fingerprint,
+        "config": asdict(config),
+        "seed": seed,
+        **({"start": start_hash(config)} if config.start else {}),
+    }
 
 
 def _watch(elastic: ElasticModel, tasks: Mapping[str, Task], data: Dataset, config: TrainConfig) -> Watch | None:

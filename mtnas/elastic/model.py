@@ -21,21 +21,18 @@ from mtnas.base.errors import CheckpointError, JobError, ModelError, StaleStatis
 from mtnas.base.forks import Fork, offered
 from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.elastic import sort
-from mtnas.elastic.blocks import depth_choices, find_blocks, skipped_at
-from mtnas.elastic.contract import check_example, try_model
+from mtnas.elastic.blocks import find_blocks, skipped_at
+from mtnas.elastic.contract import check_example
 from mtnas.elastic.extract import extract
-from mtnas.elastic.fork_proof import prove_forks
-from mtnas.elastic.forks import drop_forks, find_forks, fork_choices, run_everything
-from mtnas.elastic.groups import Structure, find_groups, ignored_names
-from mtnas.elastic.owners import parameter_owners
-from mtnas.elastic.proof import prove as prove_groups
+from mtnas.elastic.groups import Structure, ignored_names
 from mtnas.elastic.recalibrate import estimate, tracked_norms
 from mtnas.elastic.sizes import InputSizes, find_sizes
 from mtnas.elastic.slicing import Patch, Slicer
+from mtnas.elastic.structure import find_structure, space_of_structure
 from mtnas.elastic.summary import Summary, summarise
-from mtnas.elastic.widths import space_of
+from mtnas.elastic.task_subset import TaskSubset, find_subset, wished
 from mtnas.space.arch import Arch
-from mtnas.space.resolution import chosen_size, size_choice
+from mtnas.space.resolution import chosen_size
 from mtnas.space.rules import SpaceRules
 from mtnas.space.space import Space
 
@@ -94,7 +91,7 @@ def make_elastic(
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
     rules = rules or SpaceRules()
-    structure = _structure(network, example, ignored, rules, prove)
+    structure = find_structure(network, example, ignored, rules, prove)
     if rules.depth or blocks:
         structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
     structure = replace(structure, inputs=find_sizes(network, example, rules.resolution))
@@ -107,35 +104,7 @@ def make_elastic(
             where="make_elastic",
             cure="use layers of torch.nn between the image and the outputs; see ignored_layers",
         )
-    return ElasticModel(network, structure, _space(structure, rules, round_to), example)
-
-
-def _space(structure: Structure, rules: SpaceRules, round_to: int) -> Space:
-    """Widths, then depths, then options of forks, then the input size."""
-    widths, depths = space_of(structure.groups, rules, round_to).choices, depth_choices(structure.blocks)
-    choices = [*widths, *depths, *fork_choices(structure.forks)]
-    tasks = max(structure.parameter_owners.values(), key=len, default=())
-    inputs = structure.inputs
-    sizes = size_choice(inputs.sizes, inputs.full, tasks, [choice.name for choice in choices])
-    return Space((*choices, sizes) if sizes else tuple(choices))
-
-
-def _structure(
-    network: nn.Module, example: Tensor, ignored: frozenset[str], rules: SpaceRules, prove: bool
-) -> Structure:
-    """Groups and forks of a network; forks without a choice, and forks that fail their proof, lose their options."""
-    forks = find_forks(network, example, rules)
-    while True:
-        traced = run_everything(copy.deepcopy(network).requires_grad_(True), forks)
-        owners = parameter_owners(traced, try_model(traced, example))
-        structure = find_groups(traced, example, owners, ignored, forks)
-        if not prove:
-            return structure
-        structure = prove_groups(traced.requires_grad_(False), structure, example)
-        failed = prove_forks(copy.deepcopy(network).requires_grad_(False), structure, example)
-        if not failed:
-            return structure
-        forks = drop_forks(network, forks, failed)
+    return ElasticModel(network, structure, space_of_structure(structure, rules, round_to), example)
 
 
 class ElasticModel:
@@ -163,7 +132,8 @@ class ElasticModel:
         self._slicer = Slicer(model, structure)
         self._norms = tracked_norms(model)
         self._batches: Callable[[], Iterable[Tensor]] | None = None
-        self._statistics: OrderedDict[Selection, dict[str, Tensor]] = OrderedDict()
+        self._statistics: OrderedDict[tuple[Selection, tuple[str, ...]], dict[str, Tensor]] = OrderedDict()
+        self._subsets: dict[tuple[str, ...], TaskSubset] = {self.tasks: TaskSubset()}
         self._stored_hold = True
         self.configurer: Configurer | None = None
         self._weights = weights_mark(model)
@@ -211,6 +181,7 @@ class ElasticModel:
         *,
         statistics: Mapping[str, Tensor] | None = None,
         training: bool = False,
+        tasks: Iterable[str] | None = None,
     ) -> dict[str, Tensor]:
         """The outputs of a selected network, as a view of the full one.
 
@@ -219,29 +190,46 @@ class ElasticModel:
             selection: kept units, skipped blocks, chosen options and input size; `None` is the full network.
             statistics: batch-norm statistics to use; by default those of `self.statistics(selection)`.
             training: use batch statistics and active dropout; stored statistics are not touched.
+            tasks: answer these only; what the others alone need does not run. By default all.
         """
-        selection = self._compact(selection or FULL)
+        selection, subset = self._compact(selection or FULL), self.answering(tasks)
         if training:
-            return self._call(image_BCHW, selection, {}, self._training)
+            return self._call(image_BCHW, selection, {}, self._training, subset)
         if statistics is None and selection == FULL and self._stored_holds():
-            return self._call(image_BCHW, selection, {}, self._evaluation)
-        found = self.statistics(selection) if statistics is None else self._checked(statistics, selection)
-        return self._call(image_BCHW, selection, found, self._evaluation)
+            return self._call(image_BCHW, selection, {}, self._evaluation, subset)
+        known = statistics is not None
+        found = self._checked(statistics or {}, selection, subset) if known else self._known(selection, subset)
+        return self._call(image_BCHW, selection, found, self._evaluation, subset)
+
+    def answering(self, tasks: Iterable[str] | None) -> TaskSubset:
+        """What need not run when only these tasks are asked for, found and proven once; `None` is all tasks.
+
+        Raises `JobError` for unknown tasks and for none at all.
+        """
+        names = self.tasks if tasks is None else wished(tasks, self.tasks)
+        if names not in self._subsets:
+            self._subsets[names] = find_subset(self.model, self.parameter_owners, names, self.example)
+        return self._subsets[names]
 
     def _call(
-        self, image_BCHW: Tensor, selection: Selection, tensors: Mapping[str, Tensor], patches: Sequence[Patch]
+        self,
+        image_BCHW: Tensor,
+        selection: Selection,
+        tensors: Mapping[str, Tensor],
+        patches: Sequence[Patch],
+        subset: TaskSubset,
     ) -> dict[str, Tensor]:
-        with self._slicer.applied(self._slicer.plan(selection), tensors, patches):
+        with self._slicer.applied(self._slicer.plan(selection), tensors, [*patches, *subset.patches]):
             if selection.size is None:
-                return self.model(image_BCHW)
+                return subset.of(self.model(image_BCHW))
             resizing = self.inputs.resizing(selection.size)
-            return resizing.enlarge(self.model(resizing.shrink(image_BCHW)))
+            return resizing.enlarge(subset.of(self.model(resizing.shrink(image_BCHW))))
 
     def rehearse(self, selection: Selection) -> None:
         """Run one image through a selected network, for hooks to watch; batch-norm reads stored statistics, cut."""
         image_BCHW = self.example[:1].to(next(self.model.parameters()).device)
         with torch.no_grad():
-            self._call(image_BCHW, self._compact(selection), {}, self._evaluation)
+            self._call(image_BCHW, self._compact(selection), {}, self._evaluation, TaskSubset())
 
     # --- batch-norm statistics ----------------------------------------------------------------------------------
 
@@ -259,23 +247,28 @@ class ElasticModel:
         self._statistics.clear()
         self._weights = weights_mark(self.model)
 
-    def statistics(self, selection: Selection = FULL) -> dict[str, Tensor]:
+    def statistics(self, selection: Selection = FULL, *, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Batch-norm statistics of a selected network, by state-dict name; estimated when they are not known.
+
+        With `tasks`, those of the layers that these tasks need; what the others alone need does not run.
 
         Raises `StaleStatistics` when they are not known and there are no calibration images.
         """
-        selection = self._compact(selection)
-        if selection == FULL:
+        return self._known(self._compact(selection), self.answering(tasks))
+
+    def _known(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
+        """The statistics of a compact selection; those of all tasks hold for some of them as well."""
+        if selection == FULL and (self._stored_holds() or not subset.tasks):
             if not self._stored_holds():
-                self._store(self._estimate(FULL))
-            return {name: tensor.clone() for name, tensor in self._cut_buffers(FULL).items()}
+                self._store(self._estimate(FULL, subset))
+            return {name: tensor.clone() for name, tensor in self._cut_buffers(FULL, subset).items()}
         self._notice_changes()
-        known = self._statistics.get(selection)
-        if known is None:
-            known = self._estimate(selection)
-            self._statistics[selection] = known
-            if len(self._statistics) > _STATISTICS_KEPT:
-                self._statistics.popitem(last=False)
+        for key in ((selection, ()), (selection, subset.tasks)):
+            if key in self._statistics:
+                return subset.without(self._statistics[key])
+        known = self._statistics[selection, subset.tasks] = self._estimate(selection, subset)
+        if len(self._statistics) > _STATISTICS_KEPT:
+            self._statistics.popitem(last=False)
         return known
 
     def _notice_changes(self) -> None:
@@ -287,10 +280,10 @@ class ElasticModel:
         self._notice_changes()
         return self._stored_hold or not self._norms
 
-    def _cut_buffers(self, selection: Selection) -> dict[str, Tensor]:
+    def _cut_buffers(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
         """The stored statistics of all norms that a selection has, cut to it."""
         plan = self._slicer.plan(selection)
-        norms = [norm for norm in self._norms if not inside(norm, plan.absent)]
+        norms = [norm for norm in self._norms if not inside(norm, (*plan.absent, *subset.removed))]
         found = {}
         for name in (f"{norm}.{key}" for norm in norms for key in ("running_mean", "running_var")):
             store, key = self._slicer.stores[name]
@@ -303,9 +296,11 @@ class ElasticModel:
             store[key].copy_(tensor)
         self._stored_hold = True
 
-    def _checked(self, statistics: Mapping[str, Tensor], selection: Selection) -> Mapping[str, Tensor]:
+    def _checked(
+        self, statistics: Mapping[str, Tensor], selection: Selection, subset: TaskSubset
+    ) -> Mapping[str, Tensor]:
         """The caller's statistics; raises `StaleStatistics` unless they have this selection's names and widths."""
-        for name, own in self._cut_buffers(selection).items():
+        for name, own in self._cut_buffers(selection, subset).items():
             if name not in statistics or statistics[name].shape != own.shape:
                 given = tuple(statistics[name].shape) if name in statistics else "nothing"
                 raise StaleStatistics(
@@ -316,7 +311,7 @@ class ElasticModel:
                 )
         return statistics
 
-    def _estimate(self, selection: Selection) -> dict[str, Tensor]:
+    def _estimate(self, selection: Selection, subset: TaskSubset) -> dict[str, Tensor]:
         if not self._norms:
             return {}
         if self._batches is None:
@@ -328,27 +323,35 @@ class ElasticModel:
             )
 
         def run(image_BCHW: Tensor, patches: list[Patch]) -> object:
-            return self._call(image_BCHW, selection, {}, [*self._evaluation, *patches])
+            return self._call(image_BCHW, selection, {}, [*self._evaluation, *patches], subset)
 
         found = estimate(run, self._norms, self._batches())
         if not found:
             raise StaleStatistics(
                 "calibration images", received="no batch", where="calibrate_with", cure="give at least one batch"
             )
-        return {name: found.get(name, own) for name, own in self._cut_buffers(selection).items()}
+        return {name: found.get(name, own) for name, own in self._cut_buffers(selection, subset).items()}
 
     # --- taking out ---------------------------------------------------------------------------------------------
 
     def extract(
-        self, selection: Selection | Arch | HasArch, *, statistics: Mapping[str, Tensor] | None = None
+        self,
+        selection: Selection | Arch | HasArch,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        tasks: Iterable[str] | None = None,
     ) -> nn.Module:
-        """The selected network as a plain module with weights of its own, in evaluation mode."""
-        chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
-        found = self.statistics(chosen) if statistics is None else self._checked(statistics, chosen)
-        return self._taken_out(chosen, found)
+        """The selected network as a plain module with weights of its own, in evaluation mode.
 
-    def _taken_out(self, selection: Selection, statistics: Mapping[str, Tensor]) -> nn.Module:
-        small = extract(self.model, self._slicer, self._slicer.plan(selection), statistics)
+        With `tasks`, it answers these alone, and what only the others need is not in it.
+        """
+        chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
+        subset = self.answering(tasks)
+        found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
+        return self._taken_out(chosen, found, subset)
+
+    def _taken_out(self, selection: Selection, statistics: Mapping[str, Tensor], subset: TaskSubset) -> nn.Module:
+        small = subset.reduce(extract(self.model, self._slicer, self._slicer.plan(selection), statistics))
         return small if selection.size is None else self.inputs.resizing(selection.size).attach(small)
 
     def configure_with(self, configurer: Configurer | None) -> None:
@@ -418,7 +421,8 @@ class ElasticModel:
 
     def summary(self) -> Summary:
         """Groups, blocks, forks, sizes, owners, what is frozen or refused and why, and the largest possible gain."""
-        sizes = tuple(self._taken_out(selection, {}) for selection in (FULL, self.selection(self.space.smallest)))
+        ends = FULL, self.selection(self.space.smallest)
+        sizes = self._taken_out(ends[0], {}, TaskSubset()), self._taken_out(ends[1], {}, TaskSubset())
         device = next(self.model.parameters()).device
         parts = self.groups, self.blocks, self.forks, self.inputs
         return summarise(parts, self.space, self.example.to(device), sizes)

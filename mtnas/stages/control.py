@@ -164,10 +164,11 @@ def control_text(record: Mapping[str, Any]) -> str:
     rows = [head] + [[*_cells(row), *_task_cells(row, tasks)] for row in record["budgets"]]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    points = max((row["hypervolume"]["points"] for row in record["budgets"] if row["hypervolume"]), default=0)
     lines.append(
         f"hypervolume of loss ratios up to {record['reference_ratio']:g}, relative to {record['reference']['what']}, "
-        f"over {record['budgets'][0]['asked'] if record['budgets'] else 0} questions a budget; scores on the "
-        f"{record.get('split', 'report')} split; networks by {record.get('chooser', 'configure')}"
+        f"over the fixed set ({points} preferences); scores on the {record.get('split', 'report')} split; "
+        f"networks by {record.get('chooser', 'configure')}"
     )
     lines.append("rank: Spearman's correlation of preference and quality, 1 where more preference is never worse")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from mtnas.base.errors import CheckpointError, JobError
 from mtnas.base.tables import nearest
 from mtnas.data.base import DataInfo
 from mtnas.elastic.model import ElasticModel, make_elastic
+from mtnas.elastic.task_subset import only_tasks
 from mtnas.job.schema import Job, TaskConfig
 from mtnas.space.rules import read_rules
 from mtnas.tasks.base import Task, TaskSpec, make_task
@@ -45,11 +46,11 @@ def model_targets(tasks: dict[str, Task]) -> dict[str, tuple[str, int]]:
 
 
 def make_model(job: Job, tasks: dict[str, Task], info: DataInfo, seed: int) -> nn.Module:
-    """The full-size network with its initial weights."""
+    """The full-size network with its initial weights; of a factory's network only the job's tasks are answered."""
     targets = model_targets(tasks)
     model = build_model(job.model, targets, seed=seed)
     check_outputs(model, torch.zeros(2, 3, info.height, info.width), targets)
-    return model
+    return only_tasks(model, tasks, torch.zeros(2, 3, info.height, info.width)) if job.model.factory else model
 
 
 def make_elastic_model(job: Job, model: nn.Module, info: DataInfo, round_to: int) -> ElasticModel:

@@ -55,8 +55,12 @@ def _number(text: str, where: str) -> float:
         raise JobError("a number", received=repr(text), where=where) from error
 
 
-def pick_from_run(path: Path, request: PickRequest, export: Path | None) -> dict[str, Any]:
-    """The picked network's record; writes it as ONNX when `export` is given."""
+def pick_from_run(
+    path: Path, request: PickRequest, export: Path | None, tasks: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The picked network's record; writes it as ONNX when `export` is given, for these tasks alone when some are."""
+    if tasks is not None and export is None:
+        raise JobError("a file for these tasks", received="no --export", where="--tasks", cure="add --export FILE.onnx")
     from mtnas.search.front import Front
 
     run = RunFolder(path)
@@ -64,11 +68,11 @@ def pick_from_run(path: Path, request: PickRequest, export: Path | None) -> dict
     trial = front.pick(request.budget, request.preference, request.floors)
     record: dict[str, Any] = {"schema": "pick/1", **trial.to_json()}
     if export is not None:
-        record["onnx"] = str(_export(path, trial.arch.to_json(), export))
+        record["onnx"] = str(_export(path, trial.arch.to_json(), export, tasks))
     return record
 
 
-def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
+def _export(path: Path, arch: dict[str, Any], target: Path, tasks: Sequence[str] | None) -> Path:
     """Write the picked network; refuses a job that was changed since the search."""
     from mtnas.job.read import read_job
     from mtnas.space.arch import Arch
@@ -83,17 +87,19 @@ def _export(path: Path, arch: dict[str, Any], target: Path) -> Path:
             where=str(path),
             cure="finish the run with the changed job, or run the old job again, then pick",
         )
-    return export_arch(context, Arch.from_json(arch), target)
+    return export_arch(context, Arch.from_json(arch), target, tasks)
 
 
-def export_arch(context: RunContext, arch: Arch, target: Path) -> Path:
-    """Cut a network from the supernet of a run, statistics re-estimated, and write it as ONNX."""
+def export_arch(context: RunContext, arch: Arch, target: Path, tasks: Sequence[str] | None = None) -> Path:
+    """Cut a network from the supernet of a run, statistics re-estimated, and write it as ONNX; of some tasks alone."""
     from mtnas.export.onnx_file import write_onnx
+    from mtnas.graph.subset import keep_outputs
     from mtnas.stages.network import Network
 
     elastic = context.trained
     network = Network.of_elastic("picked", elastic.selection(arch), elastic)
-    return write_onnx(network.onnx(context.graph), target)
+    model = network.onnx(context.graph)
+    return write_onnx(model if tasks is None else keep_outputs(model, tasks), target)
 
 
 def pick_text(record: dict[str, Any]) -> str:

@@ -97,6 +97,7 @@ class Sandwich:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
+        self.asked = tuple(tasks) if set(tasks) < set(elastic.tasks) else None
         self.features = make_features(elastic, config)
         self.shared = shared_modules(elastic) if config.decoders_per_encoder > 1 else ()
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
@@ -141,7 +142,7 @@ class Sandwich:
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):
-            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True)
+            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True, tasks=self.asked)
         return label_losses(self.tasks, outputs, batch.targets)
 
     def _students(
@@ -196,9 +197,9 @@ class Sandwich:
         """Outputs and features of one network in training mode."""
         with batch.mode.autocast(batch.image_BCHW.device):
             if self.features is None:
-                return self.elastic.run(batch.image_BCHW, selection, training=True), []
+                return self.elastic.run(batch.image_BCHW, selection, training=True, tasks=self.asked), []
             with self.features.watching() as found:
-                outputs = self.elastic.run(batch.image_BCHW, selection, training=True)
+                outputs = self.elastic.run(batch.image_BCHW, selection, training=True, tasks=self.asked)
             return outputs, self.features.tensors(found)
 
 

@@ -22,9 +22,8 @@ from mtnas.stages.context import RunContext
 STAGE_VERB = {"job": ["job"], "out": ["--out", "-o"], "set_": ["--set", "-s"], "as_json": ["--json"]}
 #: removing or renaming one of these breaks somebody's script
 FROZEN = {
-    **dict.fromkeys(
-        ("run", "train", "profile", "search", "prune", "quantize", "export", "verify", "report"), STAGE_VERB
-    ),
+    **dict.fromkeys(("run", "train", "profile", "search", "prune", "quantize", "verify", "report"), STAGE_VERB),
+    "export": {**STAGE_VERB, "tasks": ["--tasks"]},
     "plan": {"job": ["job"], "set_": ["--set", "-s"], "as_json": ["--json"]},
     "init": {"path": ["path"]},
     "doctor": {"device": ["--device"], "as_json": ["--json"]},
@@ -35,6 +34,7 @@ FROZEN = {
         "prefer": ["--prefer"],
         "floor": ["--floor"],
         "export": ["--export"],
+        "tasks": ["--tasks"],
         "as_json": ["--json"],
     },
     "configure": {

@@ -93,7 +93,7 @@ def test_control_asks_scores_on_the_report_split_and_shows_it(run: Path, finishe
     assert "Control: what the dials do" in (run / "report/index.html").read_text()
     chosen = len(Journal(run / "4-search/evaluations.jsonl").records())
     text = mtnas(*words).out
-    assert "hypervolume" in text and "7/7" in text and "0/7" in text
+    assert "(3 preferences)" in text and "7/7" in text and "0/7" in text
     assert len(Journal(run / "4-search/evaluations.jsonl").records()) == chosen  # nothing is evaluated twice
     # the folder is still the run it was
     assert "report: unchanged, skipped" in mtnas("report", finished.job, "--out", run).err
