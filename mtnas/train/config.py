@@ -13,7 +13,7 @@ from mtnas.encoders.settings import chosen_options, sized
 from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS, TASK_VECTORS
 from mtnas.heads.table import NONE as NO_VECTORS
 from mtnas.train.balance.table import BALANCES, PER_TASK
-from mtnas.train.features.table import FEATURE_FORMS, NONE
+from mtnas.train.features.table import AUTO, FEATURE_FORMS, NONE
 
 OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
@@ -165,6 +165,8 @@ class FitConfig:
 class TrainConfig(FitConfig):
     """Training of the elastic network."""
 
+    distill_weight: float = 0.0
+    """Share of the largest network's outputs in a sub-network's loss; the rest is the labels'."""
     random_widths: int = 2
     """Random sub-networks per step, beside the largest and the smallest."""
     width_jitter: float = 0.2
@@ -179,8 +181,9 @@ class TrainConfig(FitConfig):
     """Decoder settings that one pass through the encoder serves; each counts as a sub-network of the step."""
     progressive: float = 0.0
     """Share of training until all options are open, the largest first; 0 = all from the start."""
-    feature_distill: str = NONE
-    """How sub-networks follow the largest one's features: none, slice, attention, gram or project."""
+    feature_distill: str = AUTO
+    """How sub-networks follow the largest one's features: none, slice, attention, gram, project, or auto (attention,
+    where the network has features that can be compared)."""
     feature_weight: float = 1.0
     """Weight of that distance beside the tasks' losses."""
     features: tuple[str, ...] = ()
@@ -204,7 +207,7 @@ class TrainConfig(FitConfig):
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
         if self.decoders_per_encoder > 1:
             self._check_reuse()
-        forms = {NONE: "", **FEATURE_FORMS}
+        forms = {NONE: "", AUTO: "", **FEATURE_FORMS}
         check_name(self.feature_distill, forms, "form", self.where("feature_distill"))
         sound = math.isfinite(self.feature_weight) and self.feature_weight > 0
         _require(

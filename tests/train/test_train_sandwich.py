@@ -153,14 +153,14 @@ def test_uncertainty_weights_are_learned_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_models_it_has_never_seen(name: str, tmp_path: Path) -> None:
     """One epoch on the tasks of a foreign network, in bfloat16 and channels_last."""
-    elastic = make_elastic(ZOO[name](), torch.randn(2, 3, SIZE, SIZE), prove=False)
+    elastic = make_elastic(ZOO[name](), torch.randn(2, 3, SIZE, SIZE))
     with torch.no_grad():
         outputs = elastic.model(torch.randn(2, 3, SIZE, SIZE))
     tasks = {task: make_task(TaskSpec(task, fitting_type(output), output.shape[1])) for task, output in outputs.items()}
-    config = sandwich_config(epochs=1, precision="bfloat16", channels_last="always")
+    config = sandwich_config(epochs=1, precision="bfloat16", channels_last="always", feature_distill="auto")
     before = elastic.state()
     result = train(elastic, tasks, Relabelled(outputs), config, tmp_path, seed=0)
-    assert set(result.losses) == {*tasks, "total"} and np.isfinite(result.losses["total"])
+    assert set(result.losses) - {"feature distance"} == {*tasks, "total"} and np.isfinite(result.losses["total"])
     after = elastic.state()
     trained = [key for key, parameter in elastic.model.named_parameters() if parameter.requires_grad]
     assert all(not torch.equal(before[key], after[key]) for key in trained)

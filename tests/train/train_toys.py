@@ -111,7 +111,10 @@ def plain_config(**settings: object) -> FinetuneConfig:
 
 
 def sandwich_config(**settings: object) -> TrainConfig:
-    chosen = {"epochs": 2, "batch_size": 4, "precision": "float32", "channels_last": "never", **settings}
+    """Small and exact; sub-networks learn from labels and from the largest one's outputs, unless told otherwise."""
+    arithmetic = {"precision": "float32", "channels_last": "never"}
+    learned = {"distill_weight": 0.5, "feature_distill": "none"}
+    chosen: dict[str, Any] = {"epochs": 2, "batch_size": 4, **arithmetic, **learned, **settings}
     return TrainConfig(**chosen)
 
 

@@ -19,7 +19,7 @@ from mtnas.elastic.trunk import check_modules, find_trunk, tensors_in, watching
 from mtnas.heads.model import MultiTaskNet
 from mtnas.train.config import TrainConfig
 from mtnas.train.features.base import FeatureForm
-from mtnas.train.features.table import FEATURE_FORMS, NONE
+from mtnas.train.features.table import AUTO, BEST, FEATURE_FORMS, NONE
 
 _WHERE = "train.features"
 
@@ -50,16 +50,27 @@ class Features:
 
 
 def make_features(elastic: ElasticModel, config: TrainConfig) -> Features | None:
-    """The feature distillation that the settings ask for; None for none.
+    """The feature distillation that the settings ask for; None for none, and where `auto` finds no features.
 
-    Raises `ModelError` when no shared part is found, or the form cannot compare its features.
+    Raises `ModelError` when a form is asked for and no shared part is found, or the form cannot compare its features.
     """
     if config.feature_distill == NONE:
         return None
-    modules = feature_modules(elastic, config.features)
-    kind: type[FeatureForm] = lookup(config.feature_distill, FEATURE_FORMS, "form", "train.feature_distill")
+    if config.feature_distill != AUTO:
+        return _features(elastic, config.features, config.feature_distill)
+    try:
+        return _features(elastic, config.features, BEST)
+    except ModelError:
+        if config.features:
+            raise
+        return None
+
+
+def _features(elastic: ElasticModel, named: Sequence[str], form: str) -> Features:
+    modules = feature_modules(elastic, named)
+    kind: type[FeatureForm] = lookup(form, FEATURE_FORMS, "form", "train.feature_distill")
     maps = trace_channels(elastic, modules) if kind.needs_channels else feature_maps(elastic, modules)
-    _check(maps, kind, config.feature_distill)
+    _check(maps, kind, form)
     widths = {
         choice.name: tuple(int(option) for option in choice.options)
         for choice in elastic.space.choices

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 NONE = "none"
+#: the form that did best in `distill_scenes`, where the network has features that it can compare
+AUTO, BEST = "auto", "attention"
 
 FEATURE_FORMS: dict[str, str] = {
     "slice": "mtnas.train.features.slice:Slice",
