@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.seeds import derive_seed
+from mtnas.elastic.task_subset import only_tasks
 from mtnas.encoders.base import Encoder
 from mtnas.encoders.vit import ViT
 from mtnas.encoders.vit_moe import TaskRoutedViT
@@ -122,7 +123,8 @@ def compare(
     tasks, image_BCHW = tuple(subject.tasks), torch.randn(1, 3, subject.side, subject.side)
     whole = exported(routed, tasks, image_BCHW)
     ones = [exported(routed, (task,), image_BCHW) for task in tasks]
-    dense_ones = [exported(dense, (task,), image_BCHW) for task in tasks]
+    alike = {kind: task for task, kind in subject.tasks.items()}  # in a shared encoder, equal heads cost the same
+    dense_m = {kind: count_model(exported(dense, (task,), image_BCHW)).macs / 1e6 for kind, task in alike.items()}
     counted, counts = count_model(whole), [count_model(one) for one in ones]
     middle = sorted(range(len(tasks)), key=lambda number: counts[number].macs)[len(tasks) // 2]
     one_ms, whole_ms = timed([ones[middle], whole], image_BCHW.numpy())
@@ -130,7 +132,7 @@ def compare(
         "one_m": statistics.fmean(count.macs for count in counts) / 1e6,
         "whole_m": counted.macs / 1e6,
         "fewer": 100 * (1 - statistics.fmean(count.macs for count in counts) / counted.macs),
-        "dense_one_m": statistics.fmean(count_model(one).macs for one in dense_ones) / 1e6,
+        "dense_one_m": statistics.fmean(dense_m[kind] for kind in subject.tasks.values()),
         "dense_whole_m": count_model(exported(dense, tasks, image_BCHW)).macs / 1e6,
         "all_experts_m": count_model(exported(every, (tasks[middle],), image_BCHW)).macs / 1e6,
         "one_mb": statistics.fmean(count.size_mb for count in counts),
@@ -141,22 +143,10 @@ def compare(
     return row, [100 * (1 - count.macs / counted.macs) for count in counts]
 
 
-class Some(nn.Module):
-    """A network that answers some of its tasks."""
-
-    def __init__(self, whole: nn.Module, tasks: tuple[str, ...]) -> None:
-        super().__init__()
-        self.whole, self.tasks = whole, tasks
-
-    def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
-        outputs = self.whole(image_BCHW)
-        return {task: outputs[task] for task in self.tasks}
-
-
 def exported(model: nn.Module, tasks: tuple[str, ...], image_BCHW: Tensor) -> onnx.ModelProto:
     """The file that answers some tasks; what only the others need is not in it."""
     with tempfile.TemporaryDirectory() as folder:
-        return export_onnx(Some(model, tasks), image_BCHW, Path(folder) / "model.onnx")
+        return export_onnx(only_tasks(model, tasks, image_BCHW), image_BCHW, Path(folder) / "model.onnx")
 
 
 def timed(models: list[onnx.ModelProto], image_BCHW: np.ndarray, rounds: int = 50) -> list[float]:
