@@ -25,7 +25,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert "down3.0" in summary and "is output 'edges'" in summary
 
     trained = mtnas.train(elastic, TASKS, data, config=TRAIN)
-    assert trained.steps == 3 and set(trained.losses) == {*TASKS, "total"}
+    assert trained.steps == 3 and set(trained.losses) == {*TASKS, "total", "feature distance"}
 
     profile = mtnas.profile(elastic, device="local-ort", config=QUICK)
     assert 0 < profile.smallest.value < profile.full.value and "10 networks measured" in str(profile)
