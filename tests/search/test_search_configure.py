@@ -47,7 +47,7 @@ def test_snapping_goes_to_the_nearest_option_and_leaves_ties_open() -> None:
     assert snapped(Choice("d", (8,), "width"), 0.3) == (0,)
     precision = Choice("p", ("int8", "bfloat16", "float32"), "precision", ("seg",))
     assert [snapped(precision, f) for f in (0.2, 0.4, 0.9)] == [(0,), (1,), (2,)]  # ordered, not numbers: by index
-    assert snapped(Choice("r", (64, 32, 16), "resolution"), 0.4) == (1,)  # not ascending numbers: by index
+    assert snapped(Choice("r", ("16x16", "32x32", "64x64"), "resolution"), 0.4) == (1,)  # no numbers: by index
 
 
 def test_only_ordered_choices_of_one_task_are_decoders() -> None:
@@ -58,14 +58,21 @@ def test_only_ordered_choices_of_one_task_are_decoders() -> None:
             Choice("seg.depth", (1, 2), "depth", ("seg",)),
             Choice("seg.kernel", ("conv3", "conv5"), "operator", ("seg",)),
             Choice("depth.fixed", (8,), "width", ("depth",)),
-            Choice("input", (32, 64), "resolution", ()),
+            Choice("input", ("32x32", "64x64"), "resolution", ()),
         )
     )
     assert {t: [c.name for c in row] for t, row in decoder_choices(found).items()} == {
         "seg": ["seg.width", "seg.depth"]
     }
     restricted = DecoderPlan.of(found, {"seg": 0.2, "depth": 0.8}).restrict(found)
-    assert [c.options for c in restricted.choices] == [(8, 16), (8,), (1,), ("conv3", "conv5"), (8,), (32, 64)]
+    assert [c.options for c in restricted.choices] == [
+        (8, 16),
+        (8,),
+        (1,),
+        ("conv3", "conv5"),
+        (8,),
+        ("32x32", "64x64"),
+    ]
     alone = Space((Choice("a", (8, 16), "width", ("seg",)), Choice("b", (8, 16), "width", ("seg",))))
     assert decoder_choices(alone) == {}  # a single task: its network is the encoder
 

@@ -43,6 +43,7 @@ from tools.bench.record import Claim, Column, Options, Result
 SEEDS, QUICK_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 #: images of a block, and of the train split that is made for it
 IMAGES, QUICK_IMAGES = 1024, 96
+LEARNED: dict[str, Any] = {"distill_weight": 0.5, "feature_distill": "none"}
 ARITHMETIC = {"precision": "bfloat16", "channels_last": "always"}
 COLUMNS = (
     Column("seed", "seed"),
@@ -71,10 +72,10 @@ class Work:
 
     @staticmethod
     def of_the_demo(images: int, folder: Path) -> Work:
-        """The embedded job's network and scenes, one epoch."""
+        """The embedded job's network and scenes, one epoch; sub-networks learn from the largest one's outputs."""
         job = read_job(None, [f"data.train={images}", "space.round_to=16"])
         context = RunContext(job, folder)
-        settings = {"epochs": 1, "batch_size": job.train.batch_size, "warmup_epochs": 0.0, **ARITHMETIC}
+        settings = {"epochs": 1, "batch_size": job.train.batch_size, "warmup_epochs": 0.0, **ARITHMETIC, **LEARNED}
         elastic, split = context.elastic, context.split("train")
         pair_BCHW, _targets = split.batch([0, 1])
         elastic.calibrate_with(lambda: [pair_BCHW])  # statistics are not read by training; any will do
