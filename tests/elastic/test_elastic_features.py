@@ -15,6 +15,7 @@ from mtnas.base.errors import ModelError
 from mtnas.base.groups import Selection
 from mtnas.elastic.features import feature_maps, trace_channels
 from mtnas.elastic.model import ElasticModel, make_elastic
+from mtnas.elastic.task_subset import TaskSubset
 from mtnas.elastic.trunk import check_modules, find_trunk, tensors_in, watching, with_tensors
 from mtnas.space.rules import SpaceRules
 
@@ -85,7 +86,7 @@ def test_kept_channels_are_those_of_the_masked_network(name: str) -> None:
         sizes = {group.name: group.size for group in elastic.groups if group.elastic}
         units = {n: rng.choice(size, int(rng.integers(1, size + 1)), replace=False) for n, size in sizes.items()}
         selection = Selection.of(units).compact(elastic.groups)
-        small = elastic.extract(selection, statistics=elastic._cut_buffers(selection))
+        small = elastic.extract(selection, statistics=elastic._cut_buffers(selection, TaskSubset()))
         cut, full = features(elastic, small, modules), features(elastic, masked(elastic, selection), modules)
         for found, own, whole in zip(maps, cut, full, strict=True):
             expected = whole.index_select(1, torch.from_numpy(found.kept(selection)))
