@@ -22,8 +22,8 @@ from mtnas.base.files import read_json, write_json
 from mtnas.base.groups import Selection, axis_slices
 from mtnas.base.progress import Progress, Silent
 from mtnas.data.base import Dataset
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import FULL, ElasticModel, make_elastic
-from mtnas.graph.build import build_elastic_graph
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import read_device
 from mtnas.measure.gate import Verdict
@@ -160,7 +160,7 @@ def _subject(
     batches = list(evidence.batches or ())
     if batches:
         elastic.calibrate_with(lambda: (image_BCHW for image_BCHW, _ in batches))
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    graph = graph_of(elastic)
     importance = ImportanceInput(elastic, FULL, evidence.losses or _no_losses, lambda: batches)
     return _Subject(elastic, Bench(graph, config, progress or Silent()), scorer, importance, bool(batches))
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class MultiHead(nn.Module):
-    """Every head has its own keys and values: `x + output(softmax(q k' / sqrt(D)) v)` of the normalised tokens.
+class Attention(nn.Module):
+    """Layers of both kinds, which differ in how many heads have keys and values of their own.
 
     Args:
         channels: of a token.
@@ -23,14 +23,24 @@ class MultiHead(nn.Module):
         head_channels: of one head.
     """
 
+    shared_keys: bool
+
     def __init__(self, channels: int, heads: int, head_channels: int) -> None:
         super().__init__()
+        wide = heads * head_channels
+        narrow = head_channels if self.shared_keys else wide
         self.head_channels = head_channels
         self.norm = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels, heads * head_channels)
-        self.key = nn.Linear(channels, heads * head_channels)
-        self.value = nn.Linear(channels, heads * head_channels)
-        self.output = nn.Linear(heads * head_channels, channels)
+        self.query = nn.Linear(channels, wide)
+        self.key = nn.Linear(channels, narrow)
+        self.value = nn.Linear(channels, narrow)
+        self.output = nn.Linear(wide, channels)
+
+
+class MultiHead(Attention):
+    """Every head has its own keys and values: `x + output(softmax(q k' / sqrt(D)) v)` of the normalised tokens."""
+
+    shared_keys = False
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         normed_BNC = self.norm(x_BNC)
@@ -44,23 +54,10 @@ class MultiHead(nn.Module):
         return x_BNC.unflatten(2, (-1, self.head_channels)).transpose(1, 2)
 
 
-class MultiQuery(nn.Module):
-    """All heads share one key and one value, so a token of every head is one more query: no transposition is needed.
+class MultiQuery(Attention):
+    """All heads share one key and one value, so a token of every head is one more query: no transposition is needed."""
 
-    Args:
-        channels: of a token.
-        heads: at full width.
-        head_channels: of one head.
-    """
-
-    def __init__(self, channels: int, heads: int, head_channels: int) -> None:
-        super().__init__()
-        self.head_channels = head_channels
-        self.norm = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels, heads * head_channels)
-        self.key = nn.Linear(channels, head_channels)
-        self.value = nn.Linear(channels, head_channels)
-        self.output = nn.Linear(heads * head_channels, channels)
+    shared_keys = True
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         tokens = x_BNC.shape[1]

@@ -21,11 +21,11 @@ from mtnas.base.quantity import Predicted
 from mtnas.base.seeds import derive_seed, generator
 from mtnas.measure.choose import FOLDS, choose, relative_error
 from mtnas.measure.fitting import candidates
-from mtnas.measure.held_out import NOTHING_HELD_OUT, HeldOut, held_out_errors, spearman
+from mtnas.measure.held_out import NOTHING_HELD_OUT, HeldOut, held_out_errors
 from mtnas.measure.learned_steps import Columns
 from mtnas.measure.models import Stack
 
-__all__ = ["CostPredictor", "HeldOut", "LatencyPredictor", "conformal", "fit", "held_out_errors", "spearman"]
+__all__ = ["CostPredictor", "HeldOut", "LatencyPredictor", "conformal", "fit", "held_out_errors"]
 
 SCHEMA = "latency-predictor/1"
 # Ten held-out networks of like size leave a rank correlation uncertain by about 0.1: 0.8 is what surely is not good.

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from mtnas.base.correlation import spearman
 from mtnas.base.errors import JobError, ModelError
 from mtnas.base.optional import require
 from mtnas.search.hypervolume import hypervolume
@@ -196,19 +197,11 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """Spearman's: Pearson's correlation of ranks, ties at their mean rank; None where one of the two never changes."""
     if len(first) != len(second):
         raise ModelError("as many values as values", received=f"{len(first)}, {len(second)}", where="rank correlation")
-    rank_2N = np.stack([_ranks(np.asarray(values, dtype=float)) for values in (first, second)])
-    centred_2N = rank_2N - rank_2N.mean(axis=1, keepdims=True)
-    spread = (centred_2N**2).sum(axis=1).prod()
-    return float(np.clip(centred_2N[0] @ centred_2N[1] / math.sqrt(spread), -1.0, 1.0)) if spread else None
-
-
-def _ranks(values_N: np.ndarray) -> np.ndarray:
-    """(N,) rank of every value; equal values share the mean of theirs."""
-    if np.isnan(values_N).any() or not len(values_N):
-        raise ModelError("numbers, at least one", received=str(values_N), where="rank correlation")
-    _, group_N, size_G = np.unique(values_N, return_inverse=True, return_counts=True)
-    mean_rank_G = np.cumsum(size_G) - (size_G - 1) / 2
-    return np.asarray(mean_rank_G[group_N])
+    for values in (first, second):
+        if not len(values) or np.isnan(np.asarray(values, dtype=float)).any():
+            raise ModelError("numbers, at least one", received=str(values), where="rank correlation")
+    found = spearman(first, second)
+    return None if math.isnan(found) else min(1.0, max(-1.0, found))
 
 
 def rank_control(

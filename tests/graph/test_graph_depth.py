@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from graph_exam import check_counts, check_cut
 
 from mtnas.base.errors import SpaceError
 from mtnas.base.files import read_json, write_json
@@ -17,7 +18,6 @@ from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
-from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import PLAN_FILE, ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.space.rules import SpaceRules
@@ -46,17 +46,7 @@ def test_every_cut_is_the_extracted_module(pair: tuple[ElasticModel, ElasticGrap
     elastic, graph = pair
     picture = zoo.image(1, seed=4)
     for selection in drawn(elastic, graph):
-        statistics = elastic.statistics(selection)
-        small = elastic.extract(selection, statistics=statistics)
-        with torch.no_grad():
-            expected = small(picture)
-        state = {name: tensor.numpy() for name, tensor in small.state_dict().items()}
-        for given in (None, state):
-            model = graph.cut(selection, state=given, statistics={k: v.numpy() for k, v in statistics.items()})
-            found = run_model(model, picture.numpy())
-            for task, output in expected.items():
-                assert found[task].shape == tuple(output.shape)
-                assert relative_error(found[task], output.numpy()) <= TOLERANCE, (task, selection)
+        check_cut(elastic, graph, selection, picture)
 
 
 def test_nothing_of_a_skipped_block_is_left(pair: tuple[ElasticModel, ElasticGraph]) -> None:
@@ -74,14 +64,7 @@ def test_nothing_of_a_skipped_block_is_left(pair: tuple[ElasticModel, ElasticGra
 def test_counts_are_those_of_torch_and_of_the_file(pair: tuple[ElasticModel, ElasticGraph]) -> None:
     elastic, graph = pair
     for selection in drawn(elastic, graph)[::2]:
-        counts, file = graph.counts(selection), count_model(graph.cut(selection))
-        small = elastic.extract(selection)
-        assert counts.params == sum(parameter.numel() for parameter in small.parameters())
-        assert counts.macs == file.macs
-        assert math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
-        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
-        assert sum(part.macs for part in counts.branches.values()) == counts.macs
-        assert sum(part.params for part in counts.branches.values()) == counts.params
+        check_counts(elastic, graph, selection)
 
 
 def test_features_are_those_of_the_graph_without_its_blocks(pair: tuple[ElasticModel, ElasticGraph]) -> None:

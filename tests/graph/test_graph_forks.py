@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import fork_zoo
@@ -11,6 +10,7 @@ import onnx
 import pytest
 import torch
 import zoo
+from graph_exam import check_counts, check_cut
 
 from mtnas.base.errors import SpaceError
 from mtnas.base.files import read_json, write_json
@@ -20,7 +20,6 @@ from mtnas.device.cut import Base, cut_bytes
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
-from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import MODEL_FILE, PLAN_FILE, ElasticGraph
 from mtnas.graph.features_file import describe
 from mtnas.graph.forks import varied
@@ -58,17 +57,7 @@ def test_every_cut_is_the_extracted_module(pair: tuple[ElasticModel, ElasticGrap
     elastic, graph = pair
     picture = zoo.image(1, seed=4)
     for selection in drawn(elastic, graph):
-        statistics = elastic.statistics(selection)
-        small = elastic.extract(selection, statistics=statistics)
-        with torch.no_grad():
-            expected = small(picture)
-        state = {name: tensor.numpy() for name, tensor in small.state_dict().items()}
-        for given in (None, state):
-            model = graph.cut(selection, state=given, statistics={k: v.numpy() for k, v in statistics.items()})
-            found = run_model(model, picture.numpy())
-            for task, output in expected.items():
-                assert found[task].shape == tuple(output.shape)
-                assert relative_error(found[task], output.numpy()) <= TOLERANCE, (task, selection)
+        check_cut(elastic, graph, selection, picture)
 
 
 def test_the_file_runs_as_the_largest_network(pair: tuple[ElasticModel, ElasticGraph]) -> None:
@@ -97,13 +86,7 @@ def test_nothing_of_the_other_options_is_left(pair: tuple[ElasticModel, ElasticG
 def test_counts_are_those_of_torch_and_of_the_file(pair: tuple[ElasticModel, ElasticGraph]) -> None:
     elastic, graph = pair
     for selection in drawn(elastic, graph):
-        counts, file = graph.counts(selection), count_model(graph.cut(selection))
-        assert counts.params == sum(p.numel() for p in elastic.extract(selection).parameters())
-        assert counts.macs == file.macs
-        assert math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
-        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
-        assert sum(part.macs for part in counts.branches.values()) == counts.macs
-        assert sum(part.params for part in counts.branches.values()) == counts.params
+        check_counts(elastic, graph, selection)
 
 
 def test_the_cost_of_an_option_is_what_the_fork_says(pair: tuple[ElasticModel, ElasticGraph]) -> None:

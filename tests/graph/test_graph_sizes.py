@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
+from graph_exam import check_counts
 from torch import Tensor, nn
 
 from mtnas.base.errors import CheckpointError, ModelError, SpaceError
@@ -19,7 +20,6 @@ from mtnas.base.seeds import generator
 from mtnas.device.cut import Base, cut_bytes
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
-from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import PLAN_FILE, ElasticGraph
 from mtnas.graph.features_file import describe
 from mtnas.graph.part_counts import count_parts
@@ -95,15 +95,7 @@ def test_every_cut_is_the_extracted_module(pair: Pair) -> None:
 def test_counts_are_those_of_torch_and_of_the_file(pair: Pair) -> None:
     elastic, graph = pair
     for selection in drawn(elastic, graph)[::2]:
-        cut = graph.cut(selection)
-        counts, file = graph.counts(selection), count_model(cut)
-        small = elastic.extract(selection)
-        assert counts.params == sum(parameter.numel() for parameter in small.parameters())
-        assert counts.macs == file.macs
-        assert math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
-        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
-        assert sum(part.macs for part in counts.branches.values()) == counts.macs
-        assert sum(part.params for part in counts.branches.values()) == counts.params
+        check_counts(elastic, graph, selection)
 
 
 def test_features_are_those_of_the_file(pair: Pair, request: pytest.FixtureRequest) -> None:

@@ -5,12 +5,12 @@ The other encoders and heads: `test_encoder_elastic.py`, `test_head_elastic.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pytest
 import torch
 import zoo
+from graph_exam import check_counts, check_cut
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,9 +19,8 @@ from mtnas.base.seeds import generator
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.encoders.make import make_encoder
 from mtnas.graph.build import build_elastic_graph
-from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
-from mtnas.graph.prove import random_selection, relative_error, run_model
+from mtnas.graph.prove import random_selection
 from mtnas.heads.make import make_head
 from mtnas.heads.model import MultiTaskNet
 
@@ -67,34 +66,16 @@ def test_every_cut_is_the_extracted_module(pair: tuple[ElasticModel, ElasticGrap
     elastic, graph = pair
     picture = zoo.image(1, seed=4)
     for selection in drawn(elastic, graph):
-        statistics = elastic.statistics(selection)
-        small = elastic.extract(selection, statistics=statistics)
-        with torch.no_grad():
-            expected = small(picture)
-        found = run_model(
-            graph.cut(selection, statistics={k: v.numpy() for k, v in statistics.items()}), picture.numpy()
-        )
-        assert list(found) == list(expected)
-        for task, output in expected.items():
-            assert found[task].shape == tuple(output.shape)
-            assert relative_error(found[task], output.numpy()) <= TOLERANCE, (task, selection)
+        check_cut(elastic, graph, selection, picture)
 
 
 def test_counts_are_those_of_torch_and_of_the_file(pair: tuple[ElasticModel, ElasticGraph]) -> None:
     elastic, graph = pair
     for selection in drawn(elastic, graph)[::7]:
-        counts = graph.counts(selection)
-        small = elastic.extract(selection)
+        check_counts(elastic, graph, selection)
         with FlopCounterMode(display=False) as flops, torch.no_grad():
-            small(zoo.image(1))
-        assert counts.macs == flops.get_total_flops() // 2
-        assert counts.params == sum(parameter.numel() for parameter in small.parameters())
-        file = count_model(graph.cut(selection))
-        assert counts.macs == file.macs
-        assert math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
-        assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
-        assert sum(part.macs for part in counts.branches.values()) == counts.macs
-        assert sum(part.params for part in counts.branches.values()) == counts.params
+            elastic.extract(selection)(zoo.image(1))
+        assert graph.counts(selection).macs == flops.get_total_flops() // 2
 
 
 def test_features_are_named_finite_and_grow_with_width(pair: tuple[ElasticModel, ElasticGraph]) -> None:

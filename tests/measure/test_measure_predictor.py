@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtnas.base.correlation import spearman
 from mtnas.base.errors import CheckpointError, JobError
 from mtnas.measure.fitting import boosted_trees, candidates, gaussian_bumps, non_negative
-from mtnas.measure.predictor import HeldOut, LatencyPredictor, conformal, fit, held_out_errors, spearman
+from mtnas.measure.predictor import HeldOut, LatencyPredictor, conformal, fit, held_out_errors
 
 LAYERS = 10
 

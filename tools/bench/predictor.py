@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtnas.base.correlation import spearman
 from mtnas.base.journal import Journal
 from mtnas.base.progress import Progress
 from mtnas.console import ConsoleProgress
-from mtnas.measure.held_out import HeldOut, held_out_errors, spearman
+from mtnas.measure.held_out import HeldOut, held_out_errors
 from mtnas.measure.profile import Profile, fit_points
 from tools.bench.predictor_baselines import macs_only, operator_sums
 from tools.bench.predictor_cells import DIALECTS, MIXED, Cell, Measurements, Subject, measure_cell

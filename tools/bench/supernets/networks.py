@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from mtnas.base.errors import DataError
 from mtnas.base.seeds import derive_seed, generator
 from mtnas.data.base import Dataset
+from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
-from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.job.schema import Job, TaskConfig
 from mtnas.search.control import simplex_preferences
@@ -57,7 +56,7 @@ class Costs:
 
     def __init__(self, elastic: ElasticModel) -> None:
         self.elastic = elastic
-        self.graph: ElasticGraph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+        self.graph: ElasticGraph = graph_of(elastic)
         self.full_macs = self._macs(elastic.space.largest)
 
     def _macs(self, arch: Arch) -> int:
@@ -67,10 +66,18 @@ class Costs:
         return self._macs(arch) / self.full_macs
 
 
-def uniform_arch(elastic: ElasticModel, size: float) -> Arch:
-    """Every choice at the same share of its range, rounded to the nearest option."""
-    options = [(c.name, c.options[round(size * (len(c.options) - 1))]) for c in elastic.space.choices]
+def sized_arch(space: Space, shared: float, own: float) -> Arch:
+    """What several tasks own at one share of its range, the rest at another; rounded to the nearest options."""
+    options = []
+    for choice in space.choices:
+        size = shared if len(choice.owners) > 1 else own
+        options.append((choice.name, choice.options[round(size * (len(choice.options) - 1))]))
     return Arch(tuple(options))
+
+
+def uniform_arch(elastic: ElasticModel, size: float) -> Arch:
+    """Every choice at the same share of its range."""
+    return sized_arch(elastic.space, size, size)
 
 
 def uniform_archs(elastic: ElasticModel) -> list[Arch]:
@@ -115,21 +122,12 @@ def ruled_archs(elastic: ElasticModel, costs: Costs, budget: float, count: int) 
     for preference in simplex_preferences(elastic.tasks, count):
         for level in LEVELS:
             held = DecoderPlan.of(elastic.space, preference, level).restrict(elastic.space)
-            sizes = [_shared_at(held, size) for size in ENCODERS]
+            sizes = [sized_arch(held, size, 1.0) for size in ENCODERS]
             fitting = [arch for arch in sizes if costs.share(arch) <= budget]
             if fitting:
                 found[fitting[0]] = None
                 break
     return list(found)
-
-
-def _shared_at(space: Space, size: float) -> Arch:
-    """What several tasks own at one share of its range; the rest as large as the space still lets it."""
-    options = []
-    for choice in space.choices:
-        place = size * (len(choice.options) - 1) if len(choice.owners) > 1 else len(choice.options) - 1
-        options.append((choice.name, choice.options[round(place)]))
-    return Arch(tuple(options))
 
 
 def fixed_arch(elastic: ElasticModel, costs: Costs, budget: float) -> Arch:
@@ -152,15 +150,7 @@ def _near_uniform(elastic: ElasticModel) -> Iterator[Arch]:
     steps = max(len(choice.options) for choice in elastic.space.choices) - 1
     for shared in range(steps + 1):
         for own in range(max(0, shared - 1), min(steps, shared + 1) + 1):
-            yield _two_sizes(elastic, shared / steps, own / steps)
-
-
-def _two_sizes(elastic: ElasticModel, shared: float, own: float) -> Arch:
-    options = []
-    for choice in elastic.space.choices:
-        size = shared if len(choice.owners) > 1 else own
-        options.append((choice.name, choice.options[round(size * (len(choice.options) - 1))]))
-    return Arch(tuple(options))
+            yield sized_arch(elastic.space, shared / steps, own / steps)
 
 
 def with_new_weights(model: nn.Module, seed: int) -> nn.Module:
@@ -186,8 +176,3 @@ def sliced_statistics(elastic: ElasticModel, arch: Arch) -> dict[str, Tensor]:
     """The full network's batch-norm statistics, cut to a narrower one: what is used without re-estimation."""
     full, own = elastic.statistics(), elastic.statistics(elastic.selection(arch))
     return {name: full[name][: len(values)] for name, values in own.items()}
-
-
-def for_tasks(setting: Setting, tasks: Sequence[str]) -> Setting:
-    """The setting of a network that learns only some of the tasks."""
-    return replace(setting, tasks=tuple(tasks))

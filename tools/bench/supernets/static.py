@@ -12,17 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtnas.console import ConsoleProgress
+from mtnas.data.base import Dataset
 from mtnas.data.open import open_dataset
-from mtnas.graph.build import build_elastic_graph
+from mtnas.elastic.graph import graph_of
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.protocol import measure
 from mtnas.space.arch import Arch
+from mtnas.tasks.base import Task
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Candidate, Records, candidates
 from tools.bench.supernets.arms import JOINT, single
 from tools.bench.supernets.networks import elastic_network, full_network, tasks_of
 from tools.bench.supernets.opened import note_of, opened
-from tools.bench.supernets.settings import setting_of
+from tools.bench.supernets.settings import Setting, setting_of
 
 COLUMNS = (
     Column("width", "width of the single-task networks, %"),
@@ -94,19 +96,17 @@ def measured_ms(records: Records, seed: int) -> dict[str, float]:
     tasks = tasks_of(setting, dataset)
     for task in tasks:
         rows = {single(task, m): records.read(single(task, m), seed)["arch"] for m in setting.multipliers}
-        files |= _files(records, {task: tasks[task]}, rows)
+        files |= _files(setting, dataset, {task: tasks[task]}, rows)
     archs = [row["arch"] for row in records.read(f"answers-{JOINT}", seed)["candidates"]]
-    files |= _files(records, tasks, {Arch.from_json(arch).id: arch for arch in archs})
+    files |= _files(setting, dataset, tasks, {Arch.from_json(arch).id: arch for arch in archs})
     found = measure(files, MeasureConfig(), progress=ConsoleProgress())
     return {name: record.p50.value for name, record in found.items()}
 
 
-def _files(records: Records, tasks: Mapping[str, Any], archs: Mapping[str, Any]) -> dict[str, bytes]:
+def _files(setting: Setting, dataset: Dataset, tasks: dict[str, Task], archs: Mapping[str, Any]) -> dict[str, bytes]:
     """ONNX files of some archs of one network, with initial weights."""
-    setting = records.setting
-    model = full_network(setting, open_dataset(setting.data), dict(tasks), 0)
-    elastic = elastic_network(model, setting)
-    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    elastic = elastic_network(full_network(setting, dataset, tasks, 0), setting)
+    graph = graph_of(elastic)
     return {
         name: graph.cut(elastic.selection(Arch.from_json(arch))).SerializeToString() for name, arch in archs.items()
     }
