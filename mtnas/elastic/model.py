@@ -171,6 +171,10 @@ class ElasticModel:
         """Fork -> its option, of every fork that runs."""
         return dict(self._slicer.plan(self._compact(selection)).chosen)
 
+    def absent(self, selection: Selection) -> tuple[str, ...]:
+        """Modules that do not run: skipped blocks, and options of forks that are not chosen."""
+        return self._slicer.plan(self._compact(selection)).absent
+
     def _compact(self, selection: Selection) -> Selection:
         return selection.compact(self.groups, self.open_forks)
 
