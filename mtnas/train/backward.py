@@ -25,8 +25,8 @@ Rows = dict[str, list[Tensor | None]]
 class Backward(Protocol):
     """Collects the gradients of one step, over all its parts; a part counts by its share of the images."""
 
-    def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
-        """The largest network, first; returns its total.
+    def first(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
+        """The network that leads the step: the largest, or the one whose turn it is; returns its total.
 
         Args:
             losses: by task, attached to their graph.
@@ -83,7 +83,7 @@ class AtOnce:
     def __init__(self, balance: Balance, shared: Sequence[nn.Parameter], parts: StepParts) -> None:
         self.balance, self.shared, self.parts = balance, shared, parts
 
-    def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
+    def first(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
         total = self.parts.learn(self.balance, losses)
         (total * (share * self.parts.share)).backward()
         return total
@@ -103,7 +103,7 @@ class AtOnce:
 class TaskByTask:
     """One backward pass per task; rows of shared gradients are kept apart until `finish`.
 
-    With a radius, the largest network also looks for minima that are flat for every task (Phan, Tran, Tran, Ho, Phung,
+    With a radius, the leading network also looks for minima that are flat for every task (Phan, Tran, Tran, Ho, Phung,
     Le, "Improving Multi-task Learning via Seeking Task-based Flat Regions", algorithm 1): each task's gradient is taken
     once more where its loss rises steepest, at this distance in the shared and in the task's own parameters. Own
     parameters follow that gradient; the differences of the shared ones are weighed by themselves, and added. It costs
@@ -132,7 +132,7 @@ class TaskByTask:
         self.rows: Rows = {}
         self.flat: Rows = {}
 
-    def largest(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
+    def first(self, losses: Losses, share: float, again: Callable[[], Losses]) -> Tensor:
         if self.parts.first:
             self.rows, self.flat = {}, {}
         share *= self.parts.share

@@ -19,6 +19,8 @@ OPTIMIZERS: tuple[str, ...] = ("adamw", "sgd")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
 INDEPENDENT = "independent"
 BRANCHES: tuple[str, ...] = (INDEPENDENT, "together")
+SANDWICH, TURNS = "sandwich", "turns"
+STEPS: tuple[str, ...] = (SANDWICH, TURNS)
 #: settings that do not change the weights
 INERT: tuple[str, ...] = ("checkpoint_seconds", "tensorboard", "watch_epochs", "watch_images", "wait_seconds")
 SWITCHES: tuple[str, ...] = ("auto", "always", "never")
@@ -167,8 +169,11 @@ class TrainConfig(FitConfig):
 
     distill_weight: float = 0.0
     """Share of the largest network's outputs in a sub-network's loss; the rest is the labels'."""
+    step: str = SANDWICH
+    """sandwich: a step trains the largest, the smallest and random networks, which may follow the largest; turns: it
+    trains one of them, the next step the next one."""
     random_widths: int = 2
-    """Random sub-networks per step, beside the largest and the smallest."""
+    """Random sub-networks per step (turns: per round), beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
     start: str = ""
@@ -215,6 +220,9 @@ class TrainConfig(FitConfig):
         later = not self.progressive or self.progressive >= self.warm_share
         self._require(later, f"0, or at least warm_share ({self.warm_share:g})", "progressive")
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
+        check_name(self.step, dict.fromkeys(STEPS), "setting", self.where("step"))
+        if self.step == TURNS:
+            self._check_turns()
         if self.decoders_per_encoder > 1:
             self._check_reuse()
         forms = {NONE: "", AUTO: "", **FEATURE_FORMS}
@@ -231,6 +239,18 @@ class TrainConfig(FitConfig):
             raise JobError("no modules without a form", where=self.where("features"), cure="set train.feature_distill")
         self._require(self.random_widths >= 0, "zero or more", "random_widths")
         self._require(0 <= self.width_jitter <= 1, "between 0 and 1", "width_jitter")
+
+    def _check_turns(self) -> None:
+        """A network whose turn it is has no other one in its step to follow, or to share a pass with."""
+        others = {"distill_weight": self.distill_weight > 0, "decoders_per_encoder": self.decoders_per_encoder > 1}
+        others["feature_distill"] = self.feature_distill not in (NONE, AUTO)
+        for name in (name for name, clashes in others.items() if clashes):
+            raise JobError(
+                "several networks in a step with this setting",
+                received=f"step {self.step}, {name} {getattr(self, name)}",
+                where=self.where("step"),
+                cure=f"set step: {SANDWICH}, or leave {name} out",
+            )
 
     def _check_reuse(self) -> None:
         """Decoders of their own need branches of their own; gradients that are weighed task by task are not shared."""

@@ -17,7 +17,7 @@ from mtnas.elastic.model import ElasticModel
 from mtnas.elastic.summary import MacCounter
 from mtnas.space.arch import Arch
 from mtnas.train.balance.table import LOOKING_BACK, PER_TASK, WEIGHING_LOSSES
-from mtnas.train.config import TrainConfig
+from mtnas.train.config import TURNS, TrainConfig
 from mtnas.train.reuse import outermost_shared
 from mtnas.train.sampling import opened, openings, step_archs, what_runs
 
@@ -86,25 +86,33 @@ class StepCounter:
             self.known[arch] = Macs(shared.macs, everything.macs - shared.macs)
         return self.known[arch]
 
-    def step(self, archs: Sequence[Sequence[Arch]]) -> StepCost:
-        """A step that trains the largest network and these; those of one list share one pass of the shared part."""
+    def step(self, archs: Sequence[Sequence[Arch]], first: Arch | None = None) -> StepCost:
+        """A step that trains a first network, by default the largest, and these; those of one list share one pass of
+        the shared part."""
         config, tasks = self.config, len(self.elastic.tasks if self.tasks is None else self.tasks)
-        full = self.macs(self.elastic.space.largest)
+        largest = self.macs(self.elastic.space.largest)
+        led = largest if first is None else self.macs(first)
         flat = config.flat_radius > 0
         rows = tasks if flat or config.balance in PER_TASK else 1
-        lists = [[full], *([self.macs(arch) for arch in alike] for alike in archs)]
+        lists = [[led], *([self.macs(arch) for arch in alike] for alike in archs)]
         shared = sum(alike[0].shared for alike in lists)
         own = sum(macs.own for alike in lists for macs in alike)
         again = (tasks if flat else 0) + (config.balance in LOOKING_BACK)
         again += config.accumulate > 1 and config.balance in WEIGHING_LOSSES
-        steepest = tasks * full.shared + full.own if flat else 0.0
+        steepest = tasks * led.shared + led.own if flat else 0.0
         return StepCost(
             networks=sum(len(alike) for alike in lists),
             shared_passes=len(lists) + again,
-            forward_macs=shared + own + again * sum(full),
+            forward_macs=shared + own + again * sum(led),
             backward_macs=2.0 * (rows * shared + own + steepest),
-            plain_macs=3.0 * sum(full),
+            plain_macs=3.0 * sum(largest),
         )
+
+    def drawn(self, archs: Sequence[Sequence[Arch]]) -> StepCost:
+        """The mean step of a round of the largest network and these: one step for all, or one for each in turn."""
+        if self.config.step != TURNS:
+            return self.step(archs)
+        return mean_cost([self.step([]), *(self.step([], arch) for alike in archs for arch in alike)])
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def phase_costs(elastic: ElasticModel, config: TrainConfig, tasks: Sequence[str]
     for number, (first, last) in enumerate(pairwise(edges)):
         share = last - first
         drawn = range(max(_DRAWN_IN_PHASE, round(_DRAWN_STEPS * share)))
-        costs = [counter.step(_drawn(counter, (first + last) / 2, number, k)) for k in drawn]
+        costs = [counter.drawn(_drawn(counter, (first + last) / 2, number, k)) for k in drawn]
         phases.append(Phase(share, mean_cost(costs)))
     return tuple(phases)
 

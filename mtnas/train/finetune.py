@@ -97,7 +97,7 @@ class Plain:
             outputs = self.model(batch.image_BCHW)
         labels = label_losses(self.tasks, outputs, batch.targets)
         backward = self.backward or self._backward(outputs)
-        total = backward.largest(self._mixed(labels, outputs, batch), 1.0, again)
+        total = backward.first(self._mixed(labels, outputs, batch), 1.0, again)
         backward.finish()
         return as_floats({name: labels[name] for name in self.tasks}, total)
 

@@ -45,7 +45,7 @@ class StepGradients:
 
     @torch.no_grad()
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
-        """The largest network's losses over the whole step, with the weights as they are now."""
+        """The leading network's losses over the whole step, with the weights as they are now."""
         sums: dict[str, Tensor] = {}
         for part in self._each(batch):
             for name, loss in self.objective.losses(part).items():

@@ -2,7 +2,8 @@
 
 Source: Yu, Huang, "Universally Slimmable Networks and Improved Training Techniques", section 3. Each step trains the
 largest network on the labels, and the smallest and some random ones on the labels and on the largest one's outputs
-and, if wanted, features; gradients add up, then one step is taken.
+and, if wanted, features; gradients add up, then one step is taken. Where networks take turns, a step has one of them:
+as many passes make several times as many steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mtnas.tasks.base import Task
 from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
-from mtnas.train.config import TrainConfig
+from mtnas.train.config import TURNS, TrainConfig
 from mtnas.train.cost import cost_text, phase_costs, whole_cost
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.features.make import make_features
@@ -35,7 +36,7 @@ from mtnas.train.parts import StepParts
 from mtnas.train.resort import Resorting
 from mtnas.train.result import TrainResult
 from mtnas.train.reuse import Relay, shared_modules
-from mtnas.train.sampling import opened, step_archs, what_runs
+from mtnas.train.sampling import opened, step_archs, turn_arch, what_runs
 from mtnas.train.start import start_from, start_hash
 from mtnas.train.watch import Watch
 
@@ -94,7 +95,7 @@ class Teacher:
 
 
 class Sandwich:
-    """Gradients of the largest, the smallest and some random sub-networks."""
+    """Gradients of the largest, the smallest and some random sub-networks, or of one of them in turn."""
 
     def __init__(self, elastic: ElasticModel, tasks: Mapping[str, Task], config: TrainConfig, seed: int) -> None:
         self.elastic, self.tasks, self.config, self.seed = elastic, tasks, config, seed
@@ -127,9 +128,9 @@ class Sandwich:
         archs = self.archs(batch)
         share = 1.0 / (1 + sum(len(alike) for alike in archs))
         again = replayed(lambda: self.losses(batch), batch.image_BCHW.device)
-        outputs, features = self._run(self.largest, batch)
+        outputs, features = self._run(self.leading(batch), batch)
         losses = label_losses(self.tasks, outputs, batch.targets)
-        total = self.backward.largest(losses, share, again)
+        total = self.backward.first(losses, share, again)
         reported = as_floats(losses, total)
         teacher = Teacher(
             {name: outputs[name].detach() for name in self.tasks}, [feature.detach() for feature in features]
@@ -138,16 +139,25 @@ class Sandwich:
         self.backward.finish()
         return reported | _mean(distances)
 
+    def leading(self, batch: StepBatch) -> Selection:
+        """The network that a step begins with, and whose losses the balance sees."""
+        if self.config.step != TURNS:
+            return self.largest
+        return self.elastic.selection(turn_arch(self._drawn(batch), self.elastic.space.largest, batch.step))
+
     def archs(self, batch: StepBatch) -> list[list[Arch]]:
-        """The sub-networks of a step beside the largest; those of one list have the same shared part."""
-        space = opened(self.elastic.space, batch.done, self.config)
-        rng = generator(self.seed, "archs", batch.step)
-        return step_archs(space, rng, self.config, self.elastic.space.largest, self.same)
+        """The sub-networks of a step beside that one; those of one list have the same shared part."""
+        return [] if self.config.step == TURNS else self._drawn(batch)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):
-            outputs = self.elastic.run(batch.image_BCHW, self.largest, training=True, tasks=self.asked)
+            outputs = self.elastic.run(batch.image_BCHW, self.leading(batch), training=True, tasks=self.asked)
         return label_losses(self.tasks, outputs, batch.targets)
+
+    def _drawn(self, batch: StepBatch) -> list[list[Arch]]:
+        space = opened(self.elastic.space, batch.done, self.config)
+        rng = generator(self.seed, "archs", batch.step)
+        return step_archs(space, rng, self.config, self.elastic.space.largest, self.same)
 
     def _students(
         self, archs: Sequence[Arch], batch: StepBatch, teacher: Teacher, share: float

@@ -94,6 +94,12 @@ def step_archs(
     return [archs for archs in found if archs]
 
 
+def turn_arch(found: Sequence[Sequence[Arch]], full: Arch, step: int) -> Arch:
+    """The one network of a step in which networks take turns: the largest at step 0, then those of `step_archs`."""
+    networks = [full, *(arch for alike in found for arch in alike)]
+    return networks[step % len(networks)]
+
+
 def what_runs(elastic: ElasticModel, tasks: Sequence[str] | None) -> Callable[[Arch], Hashable]:
     """Tells networks apart by what runs in them for these tasks (None = all): see `step_archs`."""
     wished = set(elastic.tasks if tasks is None else tasks)

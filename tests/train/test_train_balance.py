@@ -150,7 +150,7 @@ def test_flat_gradients_are_those_of_the_steepest_point(weights: dict[str, float
     bowl, rho = Bowl(), 0.1
     before = {name: p.detach().clone() for name, p in bowl.named_parameters()}
     backward = make_backward(Fixed(weights), bowl, [bowl.shared], rho)
-    backward.largest(bowl.losses(), 1.0, bowl.losses)
+    backward.first(bowl.losses(), 1.0, bowl.losses)
     backward.finish()
     slope_TN = bowl.curve_TN * before["shared"]
     flat_TN = slope_TN + rho * bowl.curve_TN * slope_TN / slope_TN.norm(dim=1, keepdim=True)
@@ -169,7 +169,7 @@ def test_flat_parts_are_weighed_by_themselves() -> None:
     balance = make_balance("nash", {"a": 1.0, "b": 1.0})
     backward = make_backward(balance, bowl, [bowl.shared], rho)
     assert isinstance(backward, TaskByTask)
-    backward.largest(bowl.losses(), 1.0, bowl.losses)
+    backward.first(bowl.losses(), 1.0, bowl.losses)
     backward.finish()
     slope_TN = bowl.curve_TN * bowl.shared.detach()
     change_TN = rho * bowl.curve_TN * slope_TN / slope_TN.norm(dim=1, keepdim=True)

@@ -23,7 +23,14 @@ from mtnas.train.finetune import finetune
 from mtnas.train.ranks import Ranks, told
 
 SCRIPT = Path(__file__).with_name("together.py")
-CASES = [*(f"balance-{name}" for name in USABLE), "sandwich-plain", "sandwich-features", "sandwich-parts", "uneven"]
+CASES = [
+    *(f"balance-{name}" for name in USABLE),
+    "sandwich-plain",
+    "sandwich-features",
+    "sandwich-parts",
+    "sandwich-turns",
+    "uneven",
+]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

@@ -29,7 +29,11 @@ def case(name: str, out: Path, **more: object) -> dict[str, torch.Tensor]:
     if kind == "balance":
         return tuned(out, **ALIKE, balance=detail, epochs=1, **more)
     if kind == "sandwich":
-        settings = {"features": {"feature_distill": "project"}, "parts": {"accumulate": 2, "ema": 0.9}}.get(detail, {})
+        settings = {
+            "features": {"feature_distill": "project"},
+            "parts": {"accumulate": 2, "ema": 0.9},
+            "turns": {"step": "turns", "distill_weight": 0.0, "accumulate": 2},
+        }.get(detail, {})
         return sandwiched(out, **ALIKE, **settings, **more)
     if kind == "uneven":  # seven images for two processes
         return tuned(out, norm_free(norm=True), **{**ALIKE, "batch_size": 7}, **more)

@@ -1,8 +1,9 @@
 """The contract of a balancing method.
 
-Two kinds. Most weigh losses: they cost nothing, and what they learn they learn from the largest network alone, one
-weight per task, which the other sub-networks of the step use as it is. `GradientBalance` (`gradient.py`) weighs the
-gradients that the tasks send to shared parameters; that takes one backward pass for each task and sub-network.
+Two kinds. Most weigh losses: they cost nothing, and what they learn they learn from the network that leads a step (the
+largest, or the one whose turn it is) alone, one weight per task, which the other sub-networks of the step use as it is.
+`GradientBalance` (`gradient.py`) weighs the gradients that the tasks send to shared parameters; that takes one backward
+pass for each task and sub-network.
 
 A loss of exactly zero means that no image of the batch has a label of that task (`Task.loss`); nothing is learned
 from it. Weights add up to the number of tasks wherever a method leaves their sum open, so that methods differ in what
@@ -27,7 +28,7 @@ class Balance(nn.Module):
 
     #: whether a step's weights follow from its losses, so that all must be known before the first backward pass
     weighs_losses: ClassVar[bool] = False
-    #: whether `look` wants the largest network's losses once more, after the step (one more forward pass)
+    #: whether `look` wants the leading network's losses once more, after the step (one more forward pass)
     looks_back: ClassVar[bool] = False
     #: whether `watch` wants the finished gradients of the shared parameters
     watches: ClassVar[bool] = False
@@ -51,7 +52,7 @@ class Balance(nn.Module):
         raise NotImplementedError
 
     def learn(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The largest network's total; gradients reach the method's own parameters."""
+        """The leading network's total; gradients reach the method's own parameters."""
         return self.apply_to(losses)
 
     def apply_to(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +60,7 @@ class Balance(nn.Module):
         return torch.stack(list(self.each(losses).values())).sum()
 
     def look(self, losses: Mapping[str, Tensor]) -> None:
-        """Take the largest network's losses on the same batch after the step; called where `looks_back` is true."""
+        """Take the leading network's losses on the same batch after the step; called where `looks_back` is true."""
 
     def watch(self, gradients: Sequence[Tensor | None]) -> None:
         """Take the gradients of the shared parameters before the step; called where `watches` is true."""
