@@ -10,7 +10,11 @@ import pytest
 from mtnas.encoders.table import ATTENTIONS, CHOICE, CHOOSABLE, KERNELS, OPTIONS, UIB_OPERATORS
 
 SETTINGS = {name: [key for key in CHOOSABLE if key in options] for name, options in OPTIONS.items()}
-CASES = {name: exam.tiny(encoder=name, **dict.fromkeys(keys, CHOICE)) for name, keys in SETTINGS.items() if keys}
+CASES = {
+    name: exam.tiny(encoder=name, width=24, blocks=(1, 2), **dict.fromkeys(keys, CHOICE))
+    for name, keys in SETTINGS.items()
+    if keys
+}
 #: setting -> all that may be chosen
 OFFERED = {
     "kernel": {f"k{size}" for size in KERNELS},
