@@ -46,7 +46,7 @@ def seconds_by_stage(context: RunContext, record: dict[str, Any], step_ratio: fl
     measuring_scores = candidates_s(job, latency_ms * middle, job.search.trials * lines) if _measures_all(job) else 0.0
     found = {
         "space": probing_s(context),
-        "train": job.train.epochs * sizes["train"] * learn_s * step_ratio,
+        "train": job.train.epochs * job.train.round * sizes["train"] * learn_s * step_ratio,
         "profile": profiling_s(context, latency_ms, latency_ms * middle),
         "search": job.search.trials * lines * scored * forward_s * middle
         + measuring_scores

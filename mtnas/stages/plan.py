@@ -47,7 +47,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         seconds, step = seconds_by_stage(context, record, cost.ratio), context.width_step
         tasks = len(context.elastic.tasks)
         precisions = " and ".join(delivered_precisions(context))
-    steps = sizes["train"] // job.train.batch_size
+    steps = job.train.round * (sizes["train"] // job.train.batch_size)
     return {
         "schema": "plan/1",
         "job": job.name,
@@ -81,7 +81,8 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
 
 def _step(cost: StepCost) -> str:
     """Networks of a training step, and what they compute beside a plain network."""
-    return f"about {cost.networks:.0f} networks a step, {cost.ratio:.2f} times a plain network's multiply-adds"
+    networks = "one network" if cost.networks == 1 else f"about {cost.networks:.0f} networks"
+    return f"{networks} a step, {cost.ratio:.2f} times a plain network's multiply-adds"
 
 
 def _references(job: Job, tasks: int) -> str:

@@ -20,7 +20,7 @@ PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
 INDEPENDENT = "independent"
 BRANCHES: tuple[str, ...] = (INDEPENDENT, "together")
 SANDWICH, TURNS = "sandwich", "turns"
-STEPS: tuple[str, ...] = (SANDWICH, TURNS)
+STEPS: tuple[str, ...] = (AUTO, SANDWICH, TURNS)
 #: settings that do not change the weights
 INERT: tuple[str, ...] = ("checkpoint_seconds", "tensorboard", "watch_epochs", "watch_images", "wait_seconds")
 SWITCHES: tuple[str, ...] = ("auto", "always", "never")
@@ -108,7 +108,7 @@ class FitConfig:
     """What training and fine-tuning share."""
 
     epochs: int = 20
-    """Passes over the train split."""
+    """Passes over the train split (train.step turns: of each network of a round)."""
     batch_size: int = 32
     """Images per step; an incomplete last batch is left out."""
     accumulate: int = 1
@@ -160,6 +160,11 @@ class FitConfig:
         check_name(self.precision, dict.fromkeys(PRECISIONS), "precision", self.where("precision"))
         check_name(self.channels_last, dict.fromkeys(SWITCHES), "setting", self.where("channels_last"))
 
+    @property
+    def round(self) -> int:
+        """Steps in which all networks have their turn; an epoch has that many passes over the images."""
+        return 1
+
     def where(self, name: str) -> str:
         return f"train.{name}"
 
@@ -173,11 +178,11 @@ class TrainConfig(FitConfig):
 
     distill_weight: float = 0.0
     """Share of the largest network's outputs in a sub-network's loss; the rest is the labels'."""
-    step: str = SANDWICH
+    step: str = AUTO
     """sandwich: a step trains the largest, the smallest and random networks, which may follow the largest; turns: it
-    trains one of them, the next step the next one."""
+    trains one of them, the next step the next one; auto: turns, where nothing asks for several networks in a step."""
     random_widths: int = 2
-    """Random sub-networks per step (turns: per round), beside the largest and the smallest."""
+    """Random sub-networks per step (turns: per round of steps), beside the largest and the smallest."""
     width_jitter: float = 0.2
     """Spread of single choices around their branch's width, as a share of the range."""
     start: str = ""
@@ -246,15 +251,29 @@ class TrainConfig(FitConfig):
 
     def _check_turns(self) -> None:
         """A network whose turn it is has no other one in its step to follow, or to share a pass with."""
-        others = {"distill_weight": self.distill_weight > 0, "decoders_per_encoder": self.decoders_per_encoder > 1}
-        others["feature_distill"] = self.feature_distill not in (NONE, AUTO)
-        for name in (name for name, clashes in others.items() if clashes):
+        for name in self._several:
             raise JobError(
                 "several networks in a step with this setting",
                 received=f"step {self.step}, {name} {getattr(self, name)}",
                 where=self.where("step"),
                 cure=f"set step: {SANDWICH}, or leave {name} out",
             )
+
+    @property
+    def _several(self) -> list[str]:
+        """Settings that ask for several networks in a step."""
+        asks = {"distill_weight": self.distill_weight > 0, "decoders_per_encoder": self.decoders_per_encoder > 1}
+        asks["feature_distill"] = self.feature_distill not in (NONE, AUTO)
+        return [name for name, asked in asks.items() if asked]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether a step trains one network."""
+        return self.step == TURNS or (self.step == AUTO and not self._several)
+
+    @property
+    def round(self) -> int:
+        return 2 + self.random_widths if self.takes_turns else 1
 
     def _check_reuse(self) -> None:
         """Decoders of their own need branches of their own; gradients that are weighed task by task are not shared."""

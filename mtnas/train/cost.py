@@ -17,7 +17,7 @@ from mtnas.elastic.model import ElasticModel
 from mtnas.elastic.summary import MacCounter
 from mtnas.space.arch import Arch
 from mtnas.train.balance.table import LOOKING_BACK, PER_TASK, WEIGHING_LOSSES
-from mtnas.train.config import TURNS, TrainConfig
+from mtnas.train.config import TrainConfig
 from mtnas.train.reuse import outermost_shared
 from mtnas.train.sampling import opened, openings, step_archs, what_runs
 
@@ -110,7 +110,7 @@ class StepCounter:
 
     def drawn(self, archs: Sequence[Sequence[Arch]]) -> StepCost:
         """The mean step of a round of the largest network and these: one step for all, or one for each in turn."""
-        if self.config.step != TURNS:
+        if not self.config.takes_turns:
             return self.step(archs)
         return mean_cost([self.step([]), *(self.step([], arch) for alike in archs for arch in alike)])
 

@@ -97,12 +97,13 @@ class Fitter:
         self.beside = {name: part.to(self.device) for name, part in self.objective.beside.items()}
         images = min(self.config.batch_size, len(job.split))
         self.batches = Batches(job.split, images, job.seed, self.config.augment, self.ranks)
-        self.total = self.config.epochs * self.batches.per_epoch
+        self.per_epoch = self.config.round * self.batches.per_epoch
+        self.total = self.config.epochs * self.per_epoch
         self.optimizer = make_optimizer(self.config, self.module, self.beside.values())
         self.gradients = StepGradients(self.objective, job.seed, self.batches.batch_size, self._portions(), self.ranks)
         self.average = WeightAverage(self.module, self.config.ema) if self.config.ema else None
         self.state = FitState(self.module, self.beside, self.optimizer, self.average)
-        self.curves = Curves(job.out / CURVES, max(1, self.batches.per_epoch // 10))
+        self.curves = Curves(job.out / CURVES, max(1, self.per_epoch // 10))
         self.identity = self._identity()
         self.clock = Clock()
         self.trials: dict[str, float] = {}
@@ -144,8 +145,8 @@ class Fitter:
         done = step + 1
         if self.average:
             self.average.update(done)
-        fields = {"epoch": done / self.batches.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
-        epoch_ends = done % self.batches.per_epoch == 0
+        fields = {"epoch": done / self.per_epoch, "lr": rate, "norm": norm, "seconds": self.clock.seconds()}
+        epoch_ends = done % self.per_epoch == 0
         if self.ranks.leads:
             scores = self._look(done) if epoch_ends else {}
             self.curves.add(done, losses, fields | scores | moved, now=bool(scores or moved))
@@ -161,7 +162,7 @@ class Fitter:
         """What changes before a step, as fields for the curves."""
         if self.job.before is None:
             return {}
-        fields = self.job.before(Moment(step, self.batches.per_epoch, self.total), self.state.along)
+        fields = self.job.before(Moment(step, self.per_epoch, self.total), self.state.along)
         if fields and self.ranks.leads:
             told = ", ".join(f"{name} {value:.3g}" for name, value in fields.items())
             self.job.progress.note(f"{self.job.title}: before step {step + 1}: {told}")
@@ -170,7 +171,7 @@ class Fitter:
     def _look(self, done: int) -> dict[str, Scores]:
         """Scores of the averaged or else the present weights, when it is time."""
         watch = self.job.watch
-        if watch is None or done % (watch.epochs * self.batches.per_epoch):
+        if watch is None or done % (watch.epochs * self.per_epoch):
             return {}
         with self.average.in_place() if self.average else nullcontext():
             scores = watch()
@@ -209,7 +210,7 @@ class Fitter:
         return self.config.accumulate
 
     def _warmup(self) -> int:
-        return round(self.config.warmup_epochs * self.batches.per_epoch)
+        return round(self.config.warmup_epochs * self.per_epoch)
 
     def _eta(self, first: int, done: int) -> str:
         seconds = self.clock.left(first / self.total, done / self.total, self.job.work)

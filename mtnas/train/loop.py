@@ -26,7 +26,7 @@ from mtnas.tasks.base import Task
 from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
-from mtnas.train.config import TURNS, TrainConfig
+from mtnas.train.config import TrainConfig
 from mtnas.train.cost import cost_text, phase_costs, whole_cost
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.features.make import make_features
@@ -141,13 +141,13 @@ class Sandwich:
 
     def leading(self, batch: StepBatch) -> Selection:
         """The network that a step begins with, and whose losses the balance sees."""
-        if self.config.step != TURNS:
+        if not self.config.takes_turns:
             return self.largest
         return self.elastic.selection(turn_arch(self._drawn(batch), self.elastic.space.largest, batch.step))
 
     def archs(self, batch: StepBatch) -> list[list[Arch]]:
         """The sub-networks of a step beside that one; those of one list have the same shared part."""
-        return [] if self.config.step == TURNS else self._drawn(batch)
+        return [] if self.config.takes_turns else self._drawn(batch)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):

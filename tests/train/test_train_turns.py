@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_train_cost import IMAGES, watched
 from test_train_reuse import taken
-from train_toys import ToySplit, same, sandwich_config, stopped, toy_elastic, toy_tasks
+from train_toys import ToySplit, curve, same, sandwich_config, stopped, toy_elastic, toy_tasks
 
 from mtnas.base.errors import JobError
 from mtnas.elastic.model import ElasticModel
@@ -113,6 +113,32 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, settings: dict[str, ob
 def test_what_needs_several_networks_in_a_step_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(JobError, match=next(iter(settings))):
         turns(**settings)
+
+
+def test_an_epoch_shows_every_image_to_each_network_of_a_round(tmp_path: Path) -> None:
+    config = turns(epochs=2, random_widths=1, watch_epochs=0)
+    result = train(toy_elastic(), toy_tasks(), ToySplit(8), config, tmp_path, seed=0)
+    lines = curve(tmp_path)
+    assert result.steps == 2 * 3 * 2 and lines[-1]["epoch"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 4),
+        ({"random_widths": 0}, 2),
+        ({"step": "sandwich"}, 1),
+        ({"distill_weight": 0.1}, 1),
+        ({"feature_distill": "gram"}, 1),
+        ({"feature_distill": "none"}, 4),
+        ({"decoders_per_encoder": 2}, 1),
+    ],
+    ids=str,
+)
+def test_networks_take_turns_unless_something_asks_for_several_in_a_step(
+    settings: dict[str, object], expected: int
+) -> None:
+    assert TrainConfig(**settings).round == expected
 
 
 def test_an_unknown_step_is_refused() -> None:

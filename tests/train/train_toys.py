@@ -122,7 +122,7 @@ def plain_config(**settings: object) -> FinetuneConfig:
 def sandwich_config(**settings: object) -> TrainConfig:
     """Small and exact; sub-networks learn from labels and from the largest one's outputs, unless told otherwise."""
     arithmetic = {"precision": "float32", "channels_last": "never"}
-    learned = {"distill_weight": 0.5, "feature_distill": "none"}
+    learned = {"step": "sandwich", "distill_weight": 0.5, "feature_distill": "none"}
     chosen: dict[str, Any] = {"epochs": 2, "batch_size": 4, **arithmetic, **learned, **settings}
     return TrainConfig(**chosen)
 

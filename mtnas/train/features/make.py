@@ -17,7 +17,7 @@ from mtnas.elastic.features import FeatureMap, feature_maps, trace_channels
 from mtnas.elastic.model import ElasticModel
 from mtnas.elastic.trunk import check_modules, find_trunk, tensors_in, watching
 from mtnas.heads.model import MultiTaskNet
-from mtnas.train.config import TURNS, TrainConfig
+from mtnas.train.config import TrainConfig
 from mtnas.train.features.base import FeatureForm
 from mtnas.train.features.table import AUTO, BEST, FEATURE_FORMS, NONE
 
@@ -54,7 +54,7 @@ def make_features(elastic: ElasticModel, config: TrainConfig) -> Features | None
 
     Raises `ModelError` when a form is asked for and no shared part is found, or the form cannot compare its features.
     """
-    if config.feature_distill == NONE or config.step == TURNS:
+    if config.feature_distill == NONE or config.takes_turns:
         return None
     if config.feature_distill != AUTO:
         return _features(elastic, config.features, config.feature_distill)
