@@ -42,8 +42,11 @@ class ModelConfig:
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw, ffn, or choice; empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
+    kernel: int | str = 0
+    """Rows and columns of depthwise kernels (mobilenet, mobilenet_v2, mobilenet_v3, uib): 3, 5, 7, or choice: every
+    block has its own; 0 = the encoder's own."""
     attention: str = ""
-    """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
+    """Attention of vit: multi_head, multi_query with one key and value for all heads, or choice; empty = multi_head."""
     dense_head: str = "fpn"
     """Decoder of the tasks with one answer per pixel: one for each, or one for all (affinity, task_expert)."""
     image_head: str = "pooled"
@@ -93,6 +96,7 @@ class ModelConfig:
             "expansion": self.expansion,
             "operator": self.operator,
             "squeeze": self.squeeze,
+            "kernel": self.kernel,
             "attention": self.attention,
         }
 
