@@ -107,6 +107,29 @@ def blocks() -> nn.Module:
     return Forked(nn.Sequential(zoo.conv_bn(16, 16), mtnas.OneOf(options), nn.ReLU()))
 
 
+class Cell(nn.Module):
+    """A sum of edges, each with operators of its own: which of them the sum runs in depends on all of them."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+
+        def kernel(size: int) -> nn.Module:
+            convolution = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+        self.one = mtnas.OneOf({"none": nn.Identity(), "k1": kernel(1), "k5": kernel(5)})
+        self.other = mtnas.OneOf({"none": nn.Identity(), "pool": nn.AvgPool2d(3, 1, 1), "k3": kernel(3)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.one(x) + self.other(x))
+
+
+def everything() -> nn.Module:
+    """All kinds of choices at once: widths, blocks that may be left out, kernels, experts, and any input size."""
+    middle = nn.Sequential(Kernels(), mtnas.SumOf([bottleneck(16, 16), Gated(16, 8), bottleneck(16, 12)]), nn.ReLU())
+    return Forked(middle, mtnas.OneOf({"none": nn.Identity(), "conv": zoo.conv_bn(16, 16)}))
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "operators": operators,
     "experts": experts,
@@ -133,6 +156,6 @@ FORKS: dict[str, dict[str, tuple[str, ...]]] = {
 def network(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = ZOO[name]()
+        model = everything() if name == "everything" else ZOO[name]()
     zoo.randomise(model)
     return model.eval()
