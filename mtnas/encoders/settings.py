@@ -10,6 +10,7 @@ from mtnas.encoders.table import (
     ATTENTIONS,
     CHOICE,
     ENCODERS,
+    KERNELS,
     LEARNED,
     MOST_STAGES,
     OPTIONS,
@@ -65,7 +66,15 @@ def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int |
     if given.get("operator"):
         check_name(str(given["operator"]), {**UIB_OPERATORS, CHOICE: ()}, "operator", "model.operator")
     if given.get("attention"):
-        check_name(str(given["attention"]), ATTENTIONS, "attention", "model.attention")
+        check_name(str(given["attention"]), {**ATTENTIONS, CHOICE: ""}, "attention", "model.attention")
+    if given.get("kernel") and given["kernel"] not in (*KERNELS, CHOICE):
+        sizes = ", ".join(map(str, KERNELS))
+        raise JobError(
+            f"one of {sizes}, or {CHOICE}",
+            received=repr(given["kernel"]),
+            where="model.kernel",
+            cure=f"write a number, or {CHOICE} to let every block have its own",
+        )
     chosen = {key: given.get(key) or value for key, value in own.items()}
     if "routing" in chosen:
         _check_routing(chosen)
