@@ -347,13 +347,11 @@ class ElasticModel:
     ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode.
 
-        With `tasks`, it answers these alone, and what only the others need is not in it; `JobError` where a module of
-        the network says that it cannot be taken apart (`inseparable`).
+        With `tasks`, it answers these alone, without what only the others need; `JobError` where it is `inseparable`.
         """
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         subset = self.answering(tasks)
-        if subset.tasks:
-            check_separable(self.model)
+        check_separable(self.model, subset.tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
         return self._taken_out(chosen, found, subset)
 

@@ -138,9 +138,12 @@ def wished(tasks: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple(task for task in known if task in asked)
 
 
-def check_separable(network: nn.Module) -> None:
-    """Raise `JobError` where a module says, in an attribute `inseparable`, why some tasks cannot be taken out."""
-    for name, module in network.named_modules():
+def check_separable(network: nn.Module, tasks: tuple[str, ...]) -> None:
+    """Raise `JobError` where a module says, in an attribute `inseparable`, why some tasks cannot be taken out.
+
+    No tasks are all of them.
+    """
+    for name, module in network.named_modules() if tasks else ():
         if reason := getattr(module, INSEPARABLE, ""):
             raise JobError(
                 "a network from which some of its tasks can be taken out",
@@ -198,7 +201,7 @@ def only_tasks(network: nn.Module, tasks: Iterable[str], example_BCHW: Tensor) -
     small = copy.deepcopy(network).eval()
     if names == tuple(outputs):
         return small
-    check_separable(network)
+    check_separable(network, names)
     return find_subset(network, parameter_owners(traced, outputs), names, example_BCHW).reduce(small)
 
 

@@ -18,7 +18,9 @@ JOB = (
     .replace("space: {", "space: {rules: operators, ")
     .replace("epochs: 3", "epochs: 1")
     .replace("trials: 8", "trials: 6")
-    .replace("finetune: {epochs: 2", "finetune: {epochs: 1")
+    .replace("prune: {target: 20%", "prune: {enabled: false, target: 20%")
+    .replace("quantize: {images: 32}", "quantize: {enabled: false}")
+    + "references: {mode: none}\n"
 )
 PLACE = "encoder.stages.1.1.own"
 
