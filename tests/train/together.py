@@ -47,6 +47,7 @@ def case(name: str, out: Path, **more: object) -> dict[str, torch.Tensor]:
         return tuned(out, norm_free(norm=True), **{**ALIKE, "batch_size": 7}, **more)
     assert kind == "long"  # batch-norm, augmentation, trials, everything on
     settings = {"accumulate": 2, "ema": 0.9, "balance": "famo", "batch_size": 8, "epochs": 12, "augment": True}
+    settings |= {"resort_epochs": 2}
     trials = {"precision": "float32", "channels_last": "always", "checkpoint_seconds": 0.05}
     return sandwiched(out, toy_elastic(seed=int(os.environ.get("RANK", "0"))), **settings, **trials, **more)
 
