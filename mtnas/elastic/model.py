@@ -91,9 +91,10 @@ def make_elastic(
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
     rules = rules or SpaceRules()
-    structure = find_structure(network, example, ignored, rules, prove)
-    if rules.depth or blocks:
-        structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
+    with torch.enable_grad():  # owners are told by gradients, wherever this is called
+        structure = find_structure(network, example, ignored, rules, prove)
+        if rules.depth or blocks:
+            structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
     structure = replace(structure, inputs=find_sizes(network, example, rules.resolution))
     chosen = skippable_names(structure.blocks) or offered(structure.forks) or structure.inputs.sizes
     if not any(group.elastic for group in structure.groups) and not chosen:
