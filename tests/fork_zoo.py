@@ -107,10 +107,54 @@ def blocks() -> nn.Module:
     return Forked(nn.Sequential(zoo.conv_bn(16, 16), mtnas.OneOf(options), nn.ReLU()))
 
 
+class Cell(nn.Module):
+    """A sum of edges, each with operators of its own: which of them the sum runs in depends on all of them."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+
+        def kernel(size: int) -> nn.Module:
+            convolution = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+        self.one = mtnas.OneOf({"none": nn.Identity(), "k1": kernel(1), "k5": kernel(5)})
+        self.other = mtnas.OneOf({"none": nn.Identity(), "pool": nn.AvgPool2d(3, 1, 1), "k3": kernel(3)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.one(x) + self.other(x))
+
+
 def everything() -> nn.Module:
     """All kinds of choices at once: widths, blocks that may be left out, kernels, experts, and any input size."""
     middle = nn.Sequential(Kernels(), mtnas.SumOf([bottleneck(16, 16), Gated(16, 8), bottleneck(16, 12)]), nn.ReLU())
     return Forked(middle, mtnas.OneOf({"none": nn.Identity(), "conv": zoo.conv_bn(16, 16)}))
+
+
+class Reads(nn.Module):
+    """One body, and what each task takes from it."""
+
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.body = bottleneck(16, inner)
+        self.reads = nn.ModuleDict({task: nn.Conv2d(16, 8, 1) for task in ("labels", "depth")})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.relu(self.body(x))
+        return {task: read(x) for task, read in self.reads.items()}
+
+
+class Named(nn.Module):
+    """Branches that give one tensor for each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(zoo.conv_bn(3, 16, 3, 2), nn.ReLU())
+        self.middle = mtnas.SumOf([Reads(8), Reads(12), Reads(8)])
+        self.depth, self.labels = nn.Conv2d(8, 1, 3, padding=1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        found = self.middle(self.stem(image))
+        return {"depth": self.depth(found["depth"]), "labels": self.labels(F.relu(found["labels"]))}
 
 
 ZOO: dict[str, Callable[[], nn.Module]] = {
@@ -120,6 +164,7 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
     "nested": nested,
     "decoder": decoder,
     "blocks": blocks,
+    "named": Named,
 }
 #: Network -> fork -> its options, cheapest first.
 FORKS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -133,6 +178,7 @@ FORKS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "decoder": {"middle.depthwise": ("k3", "k5", "k7"), "depth.last": ("none", "conv"), "labels.0": ("small", "large")},
     "blocks": {"middle.1": ("one", "two")},
+    "named": {"middle": ("1", "2", "3")},
 }
 
 

@@ -17,8 +17,8 @@ from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
-from mtnas.graph.features import FeatureTable, make_features
-from mtnas.graph.forks import Forks, GraphFork, varied, ways
+from mtnas.graph.features import FeatureTable, in_order, make_features
+from mtnas.graph.forks import Forks, GraphFork, forks_of, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
@@ -210,7 +210,7 @@ class ElasticGraph:
 
     def at(self, selection: Selection) -> ElasticGraph:
         """The graph of a selection's size, blocks and options alone; raises `SpaceError` where it does not fit."""
-        selection.check(self.groups, tuple(self.bypasses), self.sizes, [item.fork for item in self.forks])
+        selection.check(self.groups, tuple(self.bypasses), self.sizes, forks_of(self.forks))
         return self.resized_to(selection.size).without(selection.skipped, dict(selection.chosen))
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:
@@ -248,14 +248,14 @@ class ElasticGraph:
         values = graph._features.values(selection)
         if not (self.bypasses or self.resized or self.forks):
             return values
-        found = dict(zip(graph._features.names, values, strict=True))
-        return np.array([found.get(name, 0.0) for name in self.feature_names])
+        return in_order(dict(zip(graph._features.names, values.tolist(), strict=True)), self.feature_names)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Those of the whole network; then what appears only in smaller ones, since neighbours fuse anew.
 
-        At every input size, every block and every option of a fork is tried alone, and all together.
+        At every input size, every block and every option of a fork is tried alone, and all together. What other
+        combinations fuse differently counts for the nearest of these names (`in_order`).
         """
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
         sized = [self.resized_to(size) for size in (None, *self.sizes)]

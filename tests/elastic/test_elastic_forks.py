@@ -99,6 +99,16 @@ def test_owners_are_the_tasks_behind_the_fork() -> None:
     assert owners == {"middle.depthwise": ("depth", "labels"), "depth.last": ("depth",), "labels.0": ("labels",)}
 
 
+def test_what_is_found_does_not_depend_on_who_asks() -> None:
+    """Owners are told by gradients, also for a caller who wants none."""
+    rules = SpaceRules(depth=True, operators=True, experts=True)
+    given = fork_zoo.network("decoder"), zoo.image(1)
+    expected = make_elastic(*given, round_to=4, rules=rules)
+    with torch.no_grad():
+        found = make_elastic(*given, round_to=4, rules=rules)
+    assert found.space == expected.space and found.forks == expected.forks and found.groups == expected.groups
+
+
 def test_the_multiply_adds_of_an_option_are_the_closed_form() -> None:
     elastic = elastic_of(fork_zoo.network("kernels"))
     assert elastic.forks[0].macs == tuple(24 * k * k * 16 * 16 for k in (3, 5, 7))
@@ -213,6 +223,19 @@ def test_what_cannot_be_chosen_keeps_its_default_and_says_why(name: str) -> None
 def test_options_that_do_not_fit_are_errors_with_their_name(options: dict[str, nn.Module], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         elastic_of(Forked(mtnas.OneOf(options)).eval())
+
+
+def test_branches_that_give_other_names_are_errors() -> None:
+    branches = nn.ModuleList([fork_zoo.Reads(8), fork_zoo.Reads(8), nn.Conv2d(16, 8, 1)])
+    x, several = torch.randn(1, 16, 4, 4), mtnas.SumOf(branches[:2])
+    both = [branch(x) for branch in branches[:2]]
+    for found in (several(x), several.everything(x)):
+        assert all(torch.allclose(found[task], both[0][task] + both[1][task]) for task in ("depth", "labels"))
+    del branches[1].reads["depth"]
+    with pytest.raises(ModelError, match=r"option '2': labels of shape \(1, 8, 4, 4\), depth of shape"):
+        several.everything(x)
+    with pytest.raises(ModelError, match="option '2'"):
+        mtnas.SumOf([branches[0], branches[2]]).everything(x)
 
 
 def test_the_default_is_the_option_with_the_most_work() -> None:

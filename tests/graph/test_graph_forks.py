@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import fork_zoo
@@ -10,6 +11,7 @@ import onnx
 import pytest
 import torch
 import zoo
+from elastic_exam import check_sums
 from graph_exam import check_counts, check_cut
 
 from mtnas.base.errors import SpaceError
@@ -22,7 +24,7 @@ from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import MODEL_FILE, PLAN_FILE, ElasticGraph
 from mtnas.graph.features_file import describe
-from mtnas.graph.forks import varied
+from mtnas.graph.forks import forks_of, varied
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.subset import keep_outputs
 from mtnas.measure.reach.shipping import Shipping
@@ -109,6 +111,23 @@ def test_features_are_those_of_the_file_that_is_left(pair: tuple[ElasticModel, E
         assert known["total/macs"] == graph.counts(selection).macs
 
 
+def test_no_work_is_lost_in_combinations_that_fuse_anew() -> None:
+    """All nine networks of a cell: a sum runs inside another convolution in some, which no name is for."""
+    model = fork_zoo.Forked(fork_zoo.Cell()).eval()
+    elastic = make_elastic(model, zoo.image(), rules=SpaceRules(operators=True), prove=False)
+    graph = graph_of(elastic)
+    names, unnamed = set(graph.feature_names), 0
+    options = {item.fork.name: item.fork.options for item in graph.forks}
+    for taken in itertools.product(*options.values()):
+        selection = Selection.of({}, chosen=dict(zip(options, taken, strict=True)))
+        found = describe(graph.cut(selection))
+        unnamed += any("/conv1x1+add@" in name for name in found.keys() - names)
+        known = dict(zip(graph.feature_names, graph.features(selection).tolist(), strict=True))
+        assert known["total/macs"] == graph.counts(selection).macs
+        check_sums(known)
+    assert unnamed
+
+
 def test_the_device_puts_the_same_bytes_together(pair: tuple[ElasticModel, ElasticGraph]) -> None:
     """And the arrays of every option are sent once, not with each network."""
     elastic, graph = pair
@@ -159,7 +178,7 @@ def test_saved_and_loaded_with_its_forks(pair: tuple[ElasticModel, ElasticGraph]
     elastic, graph = pair
     graph.save(tmp_path)
     loaded = ElasticGraph.load(tmp_path)
-    assert loaded.forks == graph.forks and tuple(item.fork for item in loaded.forks) == elastic.open_forks
+    assert loaded.forks == graph.forks and forks_of(loaded.forks) == elastic.open_forks
     assert loaded.groups == graph.groups and {s: r.forks for s, r in loaded.resized.items()} == {
         s: r.forks for s, r in graph.resized.items()
     }

@@ -90,16 +90,16 @@ def test_when_it_is_time() -> None:
     every = resorting(elastic, sandwich_config(resort_epochs=2))
     assert [step for step in range(20) if every.leading(Moment(step, 3, 20))] == [6, 12, 18]
     assert set(every.leading(Moment(6, 3, 20))) == {group.name for group in elastic.groups if group.elastic}
-    opening = resorting(elastic, sandwich_config(warm_share=0.3, progressive=0.5))
+    opening = resorting(elastic, sandwich_config(warm_share=0.3, progressive=0.5, resort_openings=True))
     assert [step for step in range(20) if opening.leading(Moment(step, 3, 20))] == [6, 8, 10]
-    for config in (sandwich_config(), sandwich_config(warm_share=0.3, resort_openings=False)):
+    for config in (sandwich_config(), sandwich_config(warm_share=0.3)):
         assert not any(resorting(elastic, config).leading(Moment(step, 3, 20)) for step in range(20))
 
 
 def test_an_opening_leaves_all_networks_that_were_open() -> None:
     """Only those that the opening adds are other ones than they would have been."""
     elastic = shuffled(toy_elastic())
-    config = sandwich_config(progressive=1.0)
+    config = sandwich_config(progressive=1.0, resort_openings=True)
     before, now = (opened(elastic.space, done, config) for done in (0.5, 0.7))
     kept = {arch: answers(elastic, elastic.selection(arch)) for arch in (before.largest, before.smallest)}
     added = answers(elastic, elastic.selection(now.smallest))
@@ -182,6 +182,20 @@ def test_frozen_parts_keep_their_values() -> None:
     before = {name: parameter.clone() for name, parameter in frozen.items()}
     fields = resorting(elastic, sandwich_config(resort_epochs=1))(Moment(6, 6, 12), alone)
     assert fields["resorted"] > 0 and all(torch.equal(frozen[name], before[name]) for name in before)
+
+
+def test_decoders_of_other_tasks_stay(tmp_path: Path) -> None:
+    """Their tensors keep their values, but for the order of the shared channels that they read."""
+    elastic = shuffled(normed_elastic())
+    before = elastic.state()
+    config = sandwich_config(resort_epochs=1, warm_share=0.4)
+    train(elastic, {"depth": toy_tasks()["depth"]}, ToySplit(), config, tmp_path, seed=0)
+    after = elastic.state()
+    assert [line for line in curve(tmp_path) if line.get("resorted")]
+    assert torch.equal(before["segmentation.2.weight"], after["segmentation.2.weight"])
+    assert not torch.equal(before["depth.2.weight"], after["depth.2.weight"])
+    assert not torch.equal(before["segmentation.0.weight"], after["segmentation.0.weight"])
+    assert torch.equal(before["segmentation.0.weight"].sort(1)[0], after["segmentation.0.weight"].sort(1)[0])
 
 
 def test_memories_of_gradients_are_void() -> None:
