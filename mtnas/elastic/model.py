@@ -48,7 +48,8 @@ class HasArch(Protocol):
 
 
 class Configurer(Protocol):
-    """Finds the network of an elastic model for limits by name, weights by task and floors by task."""
+    """Finds the network of an elastic model for limits by name, weights by task and floors by task; for some tasks
+    alone where they are named."""
 
     def __call__(
         self,
@@ -56,6 +57,7 @@ class Configurer(Protocol):
         budget: Mapping[str, float | int | str],
         preference: Mapping[str, float],
         floors: Mapping[str, float | int | str],
+        tasks: Sequence[str] | None = None,
     ) -> HasArch: ...
 
 
@@ -343,8 +345,10 @@ class ElasticModel:
     ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode.
 
-        With `tasks`, it answers these alone, and what only the others need is not in it.
+        With `tasks`, it answers these alone, and what only the others need is not in it; what `configure` has found for
+        some tasks is taken out for them.
         """
+        tasks = (getattr(selection, "tasks", ()) or None) if tasks is None else tasks
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         subset = self.answering(tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
@@ -363,6 +367,7 @@ class ElasticModel:
         budget: Mapping[str, float | int | str] | None = None,
         preference: Mapping[str, float] | None = None,
         floors: Mapping[str, float | int | str] | None = None,
+        tasks: Iterable[str] | None = None,
     ) -> HasArch:
         """The network for a budget and a preference, without training; `extract` takes it out.
 
@@ -370,6 +375,8 @@ class ElasticModel:
             budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": "50%"}`.
             preference: task -> weight, 1 where silent; preferred tasks get larger decoders.
             floors: task -> worst allowed score, absolute or relative to the unpruned network: `{"depth": "-3%"}`.
+            tasks: a network that answers these alone: costs, and what percents refer to, are those of such networks;
+                where there is a profile, one of theirs is measured once.
 
         Raises:
             JobError: the tasks and data to score networks with are not known yet.
@@ -382,7 +389,8 @@ class ElasticModel:
                 where="configure",
                 cure="call mtnas.configure(elastic, tasks, data, profile, budget=...), or mtnas.train first",
             )
-        return self.configurer(self, budget or {}, preference or {}, floors or {})
+        names = None if tasks is None else tuple(tasks)
+        return self.configurer(self, budget or {}, preference or {}, floors or {}, names)
 
     def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
         """Move the most important units of every group to the front; the full network's function stays.
