@@ -2,13 +2,14 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 ifeq (, $(shell command -v $(PYTHON) 2>/dev/null))
 PYTHON := python3
 endif
 
-.PHONY: demo test test-first test-second lint format clean
+.PHONY: demo test lint format clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,17 +25,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two halves side by side, one thread each: two cores are not faster than one with all threads of every operator.
-FIRST := $(addprefix tests/,api arch base contracts data device elastic encoders export heads job)
-
+# Workers side by side, one thread each: two cores are not faster than one with all threads of every operator. A file's
+# tests stay together, since they share what is costly to make.
 test: lint
-	$(MAKE) -j2 --output-sync=target test-first test-second
-
-test-first:
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(FIRST)
-
-test-second:
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests $(addprefix --ignore=,$(FIRST))
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

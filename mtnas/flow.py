@@ -75,7 +75,7 @@ def _run_stage(context: RunContext, name: str) -> None:
         context.progress.note(f"{name}: unchanged, skipped")
         return
     (run.path / "DONE").unlink(missing_ok=True)
-    folder = run.begin(name, inputs)
+    folder = run.begin(name, inputs, context.progress.note)
     run.event(name, "start")
     context.progress.note(f"{name} ...")
     started = time.monotonic()

@@ -8,29 +8,37 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 import zoo
-from torch import Tensor
+from torch import Tensor, nn
 
+from mtnas.base.blocks import inside
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
 from mtnas.base.tables import lookup
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
+from mtnas.export.onnx_file import write_onnx
+from mtnas.forks.one_of import OneOf
 from mtnas.graph.count_model import count_model
 from mtnas.graph.elastic_graph import ElasticGraph
+from mtnas.graph.features_file import describe
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.subset import keep_outputs
 from mtnas.measure.runtimes.base import RuntimeOptions
 from mtnas.measure.runtimes.table import RUNTIMES
 from mtnas.quantize.check import int8_report
 from mtnas.quantize.ptq import quantize_onnx
+from mtnas.space.arch import Arch
 from mtnas.space.rules import SpaceRules
 from mtnas.train.build import build_model
 from mtnas.train.config import ModelConfig
+from mtnas.verify.config import INT8_TOLERANCE
+from mtnas.verify.numerics import compare, require
 
 SIDE = 64
 TARGETS = {"segmentation": ("segmentation", 5), "depth": ("depth", 1), "presence": ("presence", 4)}
@@ -62,10 +70,23 @@ class Subject:
     def graph(self) -> ElasticGraph:
         return graph_of(self.elastic)
 
+    @cached_property
+    def turns(self) -> list[Selection]:
+        """Random widths and depths with the first option of every fork, the second, and so on until each had its turn;
+        none where there are no forks.
+        """
+        space, rng = self.elastic.space, generator(0, "turns")
+        options = {fork.choice: space.by_name[fork.choice].options for fork in self.elastic.open_forks}
+        found = []
+        for turn in range(max(map(len, options.values()), default=0)):
+            taken = {name: own[turn % len(own)] for name, own in options.items()}
+            found.append(self.elastic.selection(Arch.of(space.sample(rng).as_dict | taken)))
+        return found
+
     def selections(self, count: int) -> list[Selection]:
-        """The smallest and `count` others: prefixes of the space, and any units with any blocks, in turn."""
+        """The smallest, each turn, and `count` others: any units with any blocks, prefixes of the space, in turn."""
         elastic, rng = self.elastic, generator(0, "exam")
-        found = [elastic.selection(elastic.space.smallest)]
+        found = [elastic.selection(elastic.space.smallest), *self.turns]
         for number in range(count):
             prefix = elastic.selection(elastic.space.sample(rng))
             found.append(prefix if number % 2 else random_selection(self.graph, rng))
@@ -107,9 +128,38 @@ def check_cuts(subject: Subject, count: int = 4) -> None:
         assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
 
 
-def check_openvino(subject: Subject) -> None:
-    """The smallest network in OpenVINO computes what it does in onnxruntime."""
-    model, picture = _smallest(subject), zoo.image(1, SIDE, seed=4).numpy()
+def check_features(subject: Subject) -> None:
+    """What the predictor reads of an arch is what its file says."""
+    for selection in subject.selections(4):
+        known = dict(zip(subject.graph.feature_names, subject.graph.features(selection).tolist(), strict=True))
+        found = describe(subject.graph.cut(selection))
+        assert known["total/macs"] == subject.graph.counts(selection).macs == found["total/macs"]
+        shared = known.keys() & found.keys()
+        differ = {name for name in shared if not math.isclose(known[name], found[name], rel_tol=1e-9)}
+        assert {name for name in differ if "grouped" not in name and "depthwise" not in name} == set(), selection
+
+
+def check_delivered(subject: Subject, folder: Path) -> None:
+    """Files of archs that together have every option: they are what torch computes, in float and in 8 bit."""
+    pictures = zoo.image(8, SIDE, seed=5)
+    for number, selection in enumerate(subject.turns):
+        statistics = subject.elastic.statistics(selection)
+        with torch.no_grad():
+            expected = subject.elastic.extract(selection, statistics=statistics)(pictures)
+        reference = {task: output.numpy() for task, output in expected.items()}
+        cut = subject.graph.cut(selection, statistics={name: tensor.numpy() for name, tensor in statistics.items()})
+        path = write_onnx(cut, folder / f"{number}.onnx")
+        require(compare(path, reference, pictures.numpy()), str(path))
+        check_openvino(subject, cut)
+        eight_bit = quantize_onnx(cut, [picture.numpy() for picture in pictures.split(1)])
+        int8_report(eight_bit).require_int8()
+        path = write_onnx(eight_bit, folder / f"{number}-int8.onnx")
+        require(compare(path, reference, pictures.numpy(), INT8_TOLERANCE, kind="rms"), str(path))
+
+
+def check_openvino(subject: Subject, model: onnx.ModelProto | None = None) -> None:
+    """A network, by default the smallest, in OpenVINO computes what it does in onnxruntime."""
+    model, picture = model or _smallest(subject), zoo.image(1, SIDE, seed=4).numpy()
     expected = run_model(model, picture)
     with lookup("openvino", RUNTIMES, "runtime")(model.SerializeToString(), RuntimeOptions()) as session:
         found = session.run({model.graph.input[0].name: picture})
@@ -129,21 +179,26 @@ def check_int8(subject: Subject) -> None:
 
 
 def check_learns(subject: Subject) -> None:
-    """A few steps on one batch lower the loss, and every parameter has a gradient; for one task, its own alone."""
+    """A few steps on one batch lower the loss, with every option of every fork, taken in turn; in each step every
+    parameter has a gradient but those of the options that do not run.
+    """
     torch.manual_seed(0)
     model, image = build_model(subject.config, TARGETS).train(), zoo.image(4, SIDE, seed=3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    losses = []
-    for _ in range(6):
+    forks = [module for module in model.modules() if isinstance(module, OneOf)]
+    turns = max((len(fork.parts()) for fork in forks), default=1)
+    losses: list[list[float]] = [[] for _ in range(turns)]
+    for step in range(6 * turns):
+        for fork in forks:
+            fork.default = list(fork.parts())[step % turns % len(fork.parts())]
         outputs = model(image)
         loss = torch.stack([_loss(task, output) for task, output in outputs.items()]).sum()
-        losses.append(loss.item())
+        losses[step % turns].append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-        assert missing == []
+        assert {name for name, parameter in model.named_parameters() if parameter.grad is None} == _idle(model)
         optimizer.step()
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert all(turn[-1] < 0.9 * turn[0] for turn in losses), losses
 
 
 def check_subset(subject: Subject, task: str = "segmentation") -> None:
@@ -152,6 +207,15 @@ def check_subset(subject: Subject, task: str = "segmentation") -> None:
     alone = keep_outputs(model, [task])
     assert relative_error(run_model(alone, picture)[task], run_model(model, picture)[task]) == 0
     assert len(alone.graph.node) < len(model.graph.node)
+
+
+def _idle(model: nn.Module) -> set[str]:
+    """Parameters of the options that do not run."""
+    forks = {name: module for name, module in model.named_modules() if isinstance(module, OneOf)}
+    parts = [
+        f"{name}.options.{other}" for name, fork in forks.items() for other in fork.parts() if other != fork.default
+    ]
+    return {name for name, _ in model.named_parameters() if inside(name, parts)}
 
 
 def _loss(task: str, output: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tiny import FinishedRun, finished_run, mtnas
+from tiny import FinishedRun, mtnas
 
 from mtnas.base.groups import Selection
 from mtnas.export.manifest import Manifest
@@ -22,9 +22,8 @@ from mtnas.stages.network import Network
 
 
 @pytest.fixture
-def tour(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FinishedRun:
+def tour(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> FinishedRun:
     """`mtnas run tiny.yaml`, once for all tests."""
-    finished = finished_run(tmp_path_factory.getbasetemp() / "tiny")
     monkeypatch.setattr(tempfile, "tempdir", str(finished.path.parent))
     return finished
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,17 @@ class FinishedRun:
 
 @cache
 def finished_run(folder: Path) -> FinishedRun:
-    """One whole run for all tests of a session."""
+    """One whole run for all tests of a session: of several workers the first makes it, and the others wait."""
     folder.mkdir(parents=True, exist_ok=True)
-    job = write_job(folder)
-    done = finish(start("run", job, "--out", folder / "run", "--json", scratch=folder))
-    assert done.code == 0, done.err
-    return FinishedRun(job, folder / "run", done)
+    said = folder / "done.json"
+    with (folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not said.exists():
+            done = finish(start("run", write_job(folder), "--out", folder / "run", "--json", scratch=folder))
+            said.write_text(json.dumps(asdict(done)), encoding="utf-8")
+    found = Done(**json.loads(said.read_text(encoding="utf-8")))
+    assert found.code == 0, found.err
+    return FinishedRun(folder / "tiny.yaml", folder / "run", found)
 
 
 def records(path: Path) -> list[dict[str, Any]]:

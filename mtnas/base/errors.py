@@ -5,6 +5,7 @@ A message for the user has four parts: what was expected, what came, where, and 
 
 from __future__ import annotations
 
+import traceback
 from enum import IntEnum
 
 
@@ -52,6 +53,20 @@ class UserError(MtnasError):
         if cure:
             parts.append(f"cure: {cure}")
         super().__init__("\n  ".join(parts))
+
+
+def raised_at(error: BaseException) -> str:
+    """File, line and function that raised it, for errors out of the user's own code; empty where it is not known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else ""
+
+
+def said(error: BaseException) -> str:
+    """Type and first line of an error, shortened."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 class JobError(UserError):

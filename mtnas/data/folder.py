@@ -27,7 +27,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def open_folder(config: DataConfig, progress: Progress) -> Dataset:
     rows = read_rows(tree, targets, pictures)
     check_labels(tree, targets, pictures, rows)
     picked = chosen(deal(tree, tuple(pictures), config), config)
+    check_splits(picked, [targets[name] for name in config.targets or targets if name in targets], tree, rows)
 
     def read(split: str, key: Hashable, wanted: frozenset[str]) -> dict[str, Any]:
         name = str(key)
@@ -175,13 +176,7 @@ def check_labels(tree: Tree, targets: dict[str, Target], pictures: dict[str, str
     """Every target labels at least one image; every label file belongs to a picture; every cell can be read."""
     for target in targets.values():
         if target.kind in DENSE:
-            top = tree.root / target.name
-            labelled = {
-                path.relative_to(top).with_suffix("").as_posix() for path in top.rglob("*") if path.suffix in ENDINGS
-            }
-            if lost := sorted(labelled - set(pictures)):
-                raise DataError("a picture for every label", received=f"none for {lost[0]}", where=str(top))
-            count = len(labelled)
+            count = check_files(tree.root / target.name, set(pictures))
         else:
             count = sum(target.read(tree, name, row) is not None for name, row in rows.items())
         if not count:
@@ -191,6 +186,41 @@ def check_labels(tree: Tree, targets: dict[str, Target], pictures: dict[str, str
                 where=str(tree.root / (target.name if target.kind in DENSE else "labels.csv")),
                 cure=LAYOUT_CURE,
             )
+
+
+def check_files(top: Path, pictures: set[str]) -> int:
+    """Label files of one target; one that would be passed over in silence is an error."""
+    labelled: dict[str, Path] = {}
+    for path in sorted(path for path in top.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        name, where = path.relative_to(top).with_suffix("").as_posix(), str(path)
+        if path.suffix in ENDINGS:
+            if name not in pictures:
+                raise DataError("a picture for every label", received=f"none for {name}", where=where)
+            if name in labelled:
+                raise DataError("one label for each picture", received=f"also {labelled[name].name}", where=where)
+            labelled[name] = path
+        elif name in pictures:
+            cure = (
+                "rename it" if path.suffix.lower() in ENDINGS else "store it again from its source: JPEG changes values"
+            )
+            raise DataError("labels as .png or .npy", received=path.suffix or "no ending", where=where, cure=cure)
+    return len(labelled)
+
+
+def check_splits(
+    picked: Mapping[str, Sequence[str]], targets: Iterable[Target], tree: Tree, rows: dict[str, Row]
+) -> None:
+    """Every split in which a target is learned or scored has labels of it: better said now than after the training."""
+    for target in targets:
+        for split in ("train", "select", "report"):
+            names = picked[split]
+            if not any(target.labels(tree, name, rows.get(name, {})) for name in names):
+                raise DataError(
+                    f"labels of the target {target.name!r} in every split",
+                    received=f"none among the {len(names)} images of {split}",
+                    where=str(tree.root),
+                    cure=f"label some of them, give splits/*.txt of your own, or ask for more images (data.{split})",
+                )
 
 
 def check_aspect(picture: np.ndarray, labels: np.ndarray, where: str) -> None:

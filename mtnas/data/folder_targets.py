@@ -49,6 +49,12 @@ class Target:
             return None
         return next((file for end in ENDINGS if tree.has(file := f"{self.name}/{name}{end}")), None)
 
+    def labels(self, tree: Tree, name: str, row: Mapping[str, str]) -> bool:
+        """Whether an image has a label, by its file or its cells alone."""
+        if self.kind in DENSE:
+            return self.file(tree, name) is not None
+        return any((row.get(column) or "").strip() for column in self.columns)
+
     def read(self, tree: Tree, name: str, row: Mapping[str, str]) -> Any:
         """The raw label of an image; None where there is none."""
         if self.kind in DENSE:
@@ -76,14 +82,15 @@ class Target:
                 flags[self._class(part.strip())] = 1
             return flags
         if self.kind == "attribute":
-            return {"0": np.zeros(1, np.uint8), "1": np.ones(1, np.uint8)}[text]
+            return {"0": np.zeros(1, np.uint8), "1": np.ones(1, np.uint8)}[text.removesuffix(".0")]
         x0, y0, x1, y1 = (float(cell) for cell in cells)
         if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
             raise ValueError(cells)
         return np.array([x0, y0, x1, y1], np.float32)
 
     def _class(self, text: str) -> int:
-        place = self.classes.index(text) if text in self.classes else int(text)
+        # tables with gaps write whole numbers as 1.0
+        place = self.classes.index(text) if text in self.classes else int(text.removesuffix(".0"))
         if not 0 <= place < len(self.classes):
             raise ValueError(text)
         return place

@@ -23,6 +23,8 @@ WHOLE_CURE = "copy the set again from where it came from; other endings or names
 #: folders up to this size are fingerprinted by their bytes, larger ones by name, size and time of change
 HASHED_BYTES = 512 * 2**20
 SHOWN = 3
+#: tag of a camera's note that the stored picture is turned or mirrored
+_ORIENTATION = 0x0112
 
 
 def find_folder(root: str | None, name: str, folders: Sequence[str], marks: Sequence[str]) -> Path:
@@ -80,7 +82,7 @@ class Tree:
 
     def text(self, name: str) -> str:
         try:
-            return self.read(name).decode("utf-8")
+            return self.read(name).decode("utf-8-sig")  # spreadsheets begin a file with a mark
         except UnicodeDecodeError as error:
             raise DataError("text", received=str(error), where=self.where(name), cure=FETCH_CURE) from error
 
@@ -146,7 +148,7 @@ def image(
     where = tree.where(name)
     try:
         with Image.open(io.BytesIO(tree.read(name))) as picture:
-            array = np.asarray(picture.convert("RGB") if convert else picture)
+            array = np.asarray(_rgb(picture, where) if convert else picture)
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise DataError("a readable image", received=str(error), where=where, cure=FETCH_CURE) from error
     if array.dtype == np.int32 and dtype is np.uint16 and array.min() >= 0 and array.max() < 65536:
@@ -154,6 +156,25 @@ def image(
     if array.dtype == np.bool_ and dtype is np.uint8:
         array = array.astype(np.uint8)
     return checked(array, where, (3,) if channels == 3 else (), size, dtype)
+
+
+def _rgb(picture: Image.Image, where: str) -> Image.Image:
+    """The picture in RGB; refused where that would clip or turn what labels were drawn on."""
+    if picture.mode.startswith(("I", "F")):
+        raise DataError(
+            "a picture of 8 bits a channel",
+            received=f"mode {picture.mode}",
+            where=where,
+            cure="scale it to 8 bits yourself: which range matters is not known here",
+        )
+    if (turn := picture.getexif().get(_ORIENTATION, 1)) not in (0, 1):
+        raise DataError(
+            "a picture stored upright",
+            received=f"EXIF orientation {turn}",
+            where=where,
+            cure="turn its pixels (PIL.ImageOps.exif_transpose and save): labels may be meant for either view",
+        )
+    return picture.convert("RGB")
 
 
 def checked(

@@ -173,6 +173,10 @@ class ElasticModel:
         """Fork -> its option, of every fork that runs."""
         return dict(self._slicer.plan(self._compact(selection)).chosen)
 
+    def absent(self, selection: Selection) -> tuple[str, ...]:
+        """Modules that do not run: skipped blocks, and options of forks that are not chosen."""
+        return self._slicer.plan(self._compact(selection)).absent
+
     def _compact(self, selection: Selection) -> Selection:
         return selection.compact(self.groups, self.open_forks)
 
@@ -227,11 +231,11 @@ class ElasticModel:
             resizing = self.inputs.resizing(selection.size)
             return resizing.enlarge(subset.of(self.model(resizing.shrink(image_BCHW))))
 
-    def rehearse(self, selection: Selection) -> None:
+    def rehearse(self, selection: Selection, tasks: Iterable[str] | None = None) -> None:
         """Run one image through a selected network, for hooks to watch; batch-norm reads stored statistics, cut."""
         image_BCHW = self.example[:1].to(next(self.model.parameters()).device)
         with torch.no_grad():
-            self._call(image_BCHW, self._compact(selection), {}, self._evaluation, TaskSubset())
+            self._call(image_BCHW, self._compact(selection), {}, self._evaluation, self.answering(tasks))
 
     # --- batch-norm statistics ----------------------------------------------------------------------------------
 
@@ -392,20 +396,24 @@ class ElasticModel:
         names = None if tasks is None else tuple(tasks)
         return self.configurer(self, budget or {}, preference or {}, floors or {}, names)
 
-    def sort_channels(self, importance: Mapping[str, np.ndarray] | None = None) -> None:
-        """Move the most important units of every group to the front; the full network's function stays.
-
-        The state of an optimizer is not moved along: sort before training, or between two trainings.
+    def sort_channels(
+        self,
+        importance: Mapping[str, np.ndarray] | None = None,
+        leading: Mapping[str, int] | None = None,
+        along: sort.Along = sort.alone,
+    ) -> sort.Order:
+        """Move the most important units to the front; the full network's function stays. Returns each place's old unit.
 
         Args:
             importance: a number per unit, by group; by default the L1 norm of the producing weights.
+            leading: sort so many units of these groups, the first ones, and no others; by default all.
+            along: what moves with a parameter, such as its optimizer's state; without, sort before or after training.
         """
-        state = self.model.state_dict(keep_vars=True)
-        scores = sort.l1_importance(self.groups, state) if importance is None else importance
         self._notice_changes()
-        sort.permute(self.groups, sort.orders(self.groups, scores), state)
+        order = sort.sort(self.groups, self.model.state_dict(keep_vars=True), importance, leading, along)
         self._statistics.clear()
         self._weights = weights_mark(self.model)
+        return order
 
     # --- state --------------------------------------------------------------------------------------------------
 

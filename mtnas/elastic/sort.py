@@ -6,7 +6,7 @@ unit moves its positions in every member of the group: producers, norms and cons
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,29 @@ from torch import Tensor
 from mtnas.base.errors import SpaceError
 from mtnas.base.groups import ChannelGroup
 from mtnas.base.tables import nearest
+
+#: by group, the unit that goes to each place
+Order = dict[str, np.ndarray]
+#: the tensors that are moved like a given one
+Along = Callable[[Tensor], Iterable[Tensor]]
+
+
+def alone(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Nothing goes along with a tensor."""
+    return ()
+
+
+def sort(
+    groups: Sequence[ChannelGroup],
+    state: Mapping[str, Tensor],
+    importance: Mapping[str, np.ndarray] | None,
+    leading: Mapping[str, int] | None,
+    along: Along,
+) -> Order:
+    """Sort a network's units in place; see `ElasticModel.sort_channels`."""
+    order = orders(groups, l1_importance(groups, state) if importance is None else importance, leading)
+    permute(groups, order, state, along)
+    return order
 
 
 def l1_importance(groups: Sequence[ChannelGroup], state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -32,10 +55,20 @@ def l1_importance(groups: Sequence[ChannelGroup], state: Mapping[str, Tensor]) -
     return found
 
 
-def orders(groups: Sequence[ChannelGroup], importance: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Units by descending importance (ties keep their order); raises `SpaceError` on wrong names or lengths."""
+def orders(
+    groups: Sequence[ChannelGroup],
+    importance: Mapping[str, np.ndarray],
+    leading: Mapping[str, int] | None = None,
+) -> Order:
+    """Units by descending importance (ties keep their order); raises `SpaceError` on wrong names or lengths.
+
+    Args:
+        groups: of the network.
+        importance: of every unit, by group.
+        leading: how many units of each group are sorted, the first ones; by default all, of all groups.
+    """
     known = {group.name: group for group in groups}
-    found: dict[str, np.ndarray] = {}
+    found: Order = {}
     for name, raw in importance.items():
         if name not in known:
             raise SpaceError(
@@ -46,13 +79,20 @@ def orders(groups: Sequence[ChannelGroup], importance: Mapping[str, np.ndarray])
             raise SpaceError(
                 f"{known[name].size} finite numbers", received=f"shape {score_U.shape}", where=f"importance of {name}"
             )
-        if known[name].elastic:
-            found[name] = np.argsort(-score_U, kind="stable")
+        if known[name].elastic and (leading is None or name in leading):
+            found[name] = np.arange(len(score_U))
+            first = slice(None if leading is None else leading[name])
+            found[name][first] = np.argsort(-score_U[first], kind="stable")
     return found
 
 
-def permute(groups: Sequence[ChannelGroup], order: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> None:
-    """Move unit `order[u]` to place u, in place, in every tensor of the state."""
+def permute(
+    groups: Sequence[ChannelGroup],
+    order: Mapping[str, np.ndarray],
+    state: Mapping[str, Tensor],
+    along: Along,
+) -> None:
+    """Move unit `order[u]` to place u, in place, in every tensor of the state and in those that go along with it."""
     moved: dict[tuple[str, int], np.ndarray] = {}
     for group in groups:
         if group.name not in order:
@@ -67,5 +107,6 @@ def permute(groups: Sequence[ChannelGroup], order: Mapping[str, np.ndarray], sta
             tensor = state[name]
             # A parameter shared by several layers has several names, and is moved once.
             if (tensor.data_ptr(), axis) not in done:
-                tensor.copy_(tensor.index_select(axis, torch.from_numpy(source).to(tensor.device)))
+                for each in (tensor, *along(tensor)):
+                    each.copy_(each.index_select(axis, torch.from_numpy(source).to(each.device)))
                 done.add((tensor.data_ptr(), axis))

@@ -12,6 +12,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from mtnas.encoders.base import Encoder, Level, steps_of
+from mtnas.encoders.kernels import with_kernel
 
 T = TypeVar("T")
 
@@ -21,13 +22,13 @@ class Row:
     """One block of a table.
 
     Args:
-        kernel: of the depthwise convolution.
+        kernel: of the depthwise convolution, or `choice`.
         hidden, channels: after expansion and after projection.
         squeeze: whether it has squeeze-excite.
         activation: after the expansion and the depthwise convolution.
     """
 
-    kernel: int
+    kernel: int | str
     hidden: int
     channels: int
     squeeze: bool = False
@@ -102,13 +103,16 @@ def conv_bn_act(
     return nn.Sequential(convolution, nn.BatchNorm2d(channels[1], eps=eps), *([activation()] if activation else []))
 
 
-def depthwise_bn_act(row: Row, place: Place, *, eps: float = 1e-5) -> nn.Sequential:
+def depthwise_bn_act(row: Row, place: Place, *, eps: float = 1e-5) -> nn.Module:
     """The depthwise convolution of a block, its batch-norm and its activation, numbered 0, 1, 2."""
-    padding = place.dilation * (row.kernel // 2)
-    convolution = nn.Conv2d(
-        row.hidden, row.hidden, row.kernel, place.stride, padding, place.dilation, groups=row.hidden, bias=False
-    )
-    return nn.Sequential(convolution, nn.BatchNorm2d(row.hidden, eps=eps), row.activation())
+    count, stride, dilation = row.hidden, place.stride, place.dilation
+
+    def layers(kernel: int) -> nn.Sequential:
+        padding = dilation * (kernel // 2)
+        convolution = nn.Conv2d(count, count, kernel, stride, padding, dilation, groups=count, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(count, eps=eps), row.activation())
+
+    return with_kernel(row.kernel, layers)
 
 
 def first_rows(published: Sequence[T], blocks: int) -> list[T]:

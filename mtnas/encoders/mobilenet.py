@@ -12,16 +12,19 @@ from functools import partial
 from torch import Tensor, nn
 
 from mtnas.encoders.base import StagedEncoder, conv_bn, stage_levels
+from mtnas.encoders.kernels import with_kernel
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; a shortcut where shapes allow."""
+    """1x1 expansion, depthwise, linear 1x1 projection; a shortcut where shapes allow."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int, kernel: int | str = 3) -> None:
         super().__init__()
         hidden = channels_in * expansion
         self.expand = nn.Sequential(conv_bn(channels_in, hidden, kernel=1), nn.ReLU6())
-        self.depthwise = nn.Sequential(conv_bn(hidden, hidden, stride=stride, groups=hidden), nn.ReLU6())
+        self.depthwise = with_kernel(
+            kernel, lambda size: nn.Sequential(conv_bn(hidden, hidden, size, stride, hidden), nn.ReLU6())
+        )
         self.project = conv_bn(hidden, channels_out, kernel=1)
         self.residual = stride == 1 and channels_in == channels_out
 
@@ -39,6 +42,7 @@ class MobileNet(StagedEncoder):
         in_channels: channels of the image.
         output_stride: the coarsest stride.
         expansion: hidden channels per input channel of a block.
+        kernel: of the depthwise convolutions, or `choice`.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class MobileNet(StagedEncoder):
         in_channels: int = 3,
         output_stride: int = 16,
         expansion: int = 4,
+        kernel: int | str = 3,
     ) -> None:
         stem = nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU6())
         super().__init__(
@@ -56,5 +61,5 @@ class MobileNet(StagedEncoder):
             stage_levels(width, len(depth), output_stride),
             depth,
             width,
-            partial(InvertedResidual, expansion=expansion),
+            partial(InvertedResidual, expansion=expansion, kernel=kernel),
         )

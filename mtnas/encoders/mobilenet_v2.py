@@ -20,7 +20,7 @@ _STEM, _FIRST, _EXPANSION, _ENDING = 32, 16, 6, 4
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none where nothing is expanded), 3x3 depthwise, linear 1x1; a shortcut where shapes allow."""
+    """1x1 expansion (none where nothing is expanded), depthwise, linear 1x1; a shortcut where shapes allow."""
 
     def __init__(self, place: Place, row: Row) -> None:
         super().__init__()
@@ -44,10 +44,17 @@ class MobileNetV2(FlatEncoder):
         depth: blocks of each stage; the first so many of the published ones, past those the last one again.
         in_channels: channels of the image.
         output_stride: the coarsest stride.
+        kernel: of the depthwise convolutions from stride 4 on, or `choice`.
     """
 
     def __init__(
-        self, *, width: int = _STEM, depth: Sequence[int] = (2, 3, 7, 4), in_channels: int = 3, output_stride: int = 32
+        self,
+        *,
+        width: int = _STEM,
+        depth: Sequence[int] = (2, 3, 7, 4),
+        in_channels: int = 3,
+        output_stride: int = 32,
+        kernel: int | str = 3,
     ) -> None:
         def size(channels: int) -> int:
             return multiple_of_8(channels * width / _STEM)
@@ -57,7 +64,7 @@ class MobileNetV2(FlatEncoder):
         for stage, blocks in enumerate(depth):
             rows = []
             for count in first_rows(_STAGES[stage], blocks):
-                rows.append(Row(3, channels * _EXPANSION, size(count), activation=nn.ReLU6))
+                rows.append(Row(kernel, channels * _EXPANSION, size(count), activation=nn.ReLU6))
                 channels = size(count)
             stages.append(rows)
 

@@ -56,10 +56,17 @@ class MobileNetV3(FlatEncoder):
         depth: blocks of each stage; the first so many of the published ones, past those the last one again.
         in_channels: channels of the image.
         output_stride: the coarsest stride.
+        kernel: of the depthwise convolutions from stride 4 on, or `choice`; 0 = as published.
     """
 
     def __init__(
-        self, *, width: int = _STEM, depth: Sequence[int] = (2, 3, 6, 3), in_channels: int = 3, output_stride: int = 32
+        self,
+        *,
+        width: int = _STEM,
+        depth: Sequence[int] = (2, 3, 6, 3),
+        in_channels: int = 3,
+        output_stride: int = 32,
+        kernel: int | str = 0,
     ) -> None:
         def size(channels: int) -> int:
             return multiple_of_8(channels * width / _STEM)
@@ -67,7 +74,9 @@ class MobileNetV3(FlatEncoder):
         def rows(stage: int, blocks: int) -> list[Row]:
             activation = nn.Hardswish if stage >= _HARD_SWISH_FROM else nn.ReLU
             published = first_rows(_STAGES[stage], blocks)
-            return [Row(k, size(hidden), size(count), gated, activation) for k, hidden, count, gated in published]
+            return [
+                Row(kernel or k, size(hidden), size(count), gated, activation) for k, hidden, count, gated in published
+            ]
 
         def ending(channels_in: int) -> tuple[nn.Module, int]:
             wide = channels_in * _ENDING

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ATTENTIONS, CHOICE, ENCODERS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
+from mtnas.encoders.table import ATTENTIONS, CHOICE, ENCODERS, KERNELS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
 
 
 def sized(name: str, width: int, blocks: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -53,5 +53,13 @@ def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int |
     if given.get("operator"):
         check_name(str(given["operator"]), {**UIB_OPERATORS, CHOICE: ()}, "operator", "model.operator")
     if given.get("attention"):
-        check_name(str(given["attention"]), ATTENTIONS, "attention", "model.attention")
+        check_name(str(given["attention"]), {**ATTENTIONS, CHOICE: ""}, "attention", "model.attention")
+    if given.get("kernel") and given["kernel"] not in (*KERNELS, CHOICE):
+        sizes = ", ".join(map(str, KERNELS))
+        raise JobError(
+            f"one of {sizes}, or {CHOICE}",
+            received=repr(given["kernel"]),
+            where="model.kernel",
+            cure=f"write a number, or {CHOICE} to let every block have its own",
+        )
     return {key: given.get(key) or value for key, value in own.items()}

@@ -36,13 +36,22 @@ MOST_STAGES: dict[str, int] = {"mobilenet_v2": 4, "mobilenet_v3": 4}
 
 #: Settings of a job that an encoder reads beside its size, each with its own value.
 OPTIONS: dict[str, Mapping[str, int | str]] = {
-    "mobilenet": {"expansion": 4},
+    "mobilenet": {"expansion": 4, "kernel": 3},
+    "mobilenet_v2": {"kernel": 3},
+    "mobilenet_v3": {"kernel": 0},  # as published, block by block
     "vit": {"expansion": 4, "attention": "multi_head"},
-    "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0},
+    "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0, "kernel": 3},
 }
 
-#: Instead of one operator: every block has them all, and the arch chooses (`operators` in the rules of the space).
+#: Instead of one operator, kernel or attention: every block has them all, and the arch chooses (`operators` in the
+#: rules of the space).
 CHOICE = "choice"
+
+#: Settings that may say so.
+CHOOSABLE: tuple[str, ...] = ("operator", "kernel", "attention")
+
+#: Rows and columns of depthwise kernels.
+KERNELS: tuple[int, ...] = (3, 5, 7)
 
 #: Universal inverted bottlenecks: whether there is a depthwise convolution (before, after) the expansion.
 UIB_OPERATORS: dict[str, tuple[bool, bool]] = {

@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from mtnas.encoders.base import StagedEncoder, conv_bn, multiple_of_8, stage_levels
+from mtnas.encoders.kernels import with_kernel
 from mtnas.encoders.squeeze import SqueezeExcite
 from mtnas.encoders.table import CHOICE, UIB_OPERATORS
 from mtnas.forks.one_of import OneOf
@@ -28,10 +29,18 @@ class UniversalBottleneck(nn.Module):
         expansion: hidden channels per input channel.
         operator: a row of `UIB_OPERATORS`, or `choice`: all of them, one to be chosen by the arch.
         squeeze: hidden channels per channel inside the gate; 0 = no gate.
+        kernel: of each depthwise convolution, or `choice`.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, stride: int, expansion: int, operator: str, squeeze: int
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int,
+        expansion: int,
+        operator: str,
+        squeeze: int,
+        kernel: int | str = 3,
     ) -> None:
         super().__init__()
         names = [name for name in UIB_OPERATORS if operator in (name, CHOICE)]
@@ -43,10 +52,12 @@ class UniversalBottleneck(nn.Module):
             before, inside = UIB_OPERATORS[name]
             layers: list[nn.Module] = []
             if before:
-                layers.append(conv_bn(channels_in, channels_in, stride=1 if inside else stride, groups=channels_in))
+                first = 1 if inside else stride
+                layers.append(with_kernel(kernel, lambda k: conv_bn(channels_in, channels_in, k, first, channels_in)))
             layers.append(nn.Sequential(conv_bn(channels_in, hidden, kernel=1), nn.ReLU()))
             if inside:
-                layers.append(nn.Sequential(conv_bn(hidden, hidden, stride=stride, groups=hidden), nn.ReLU()))
+                wide = partial(conv_bn, hidden, hidden, stride=stride, groups=hidden)
+                layers.append(with_kernel(kernel, lambda k: nn.Sequential(wide(k), nn.ReLU())))
             if squeeze:
                 layers.append(SqueezeExcite(hidden, multiple_of_8(hidden / squeeze)))
             return nn.Sequential(*layers, conv_bn(hidden, channels_out, kernel=1))
@@ -70,6 +81,7 @@ class UniversalNet(StagedEncoder):
         expansion: hidden channels per input channel of a block.
         operator: which depthwise convolutions the blocks have.
         squeeze: hidden channels per channel inside squeeze-excite; 0 = none.
+        kernel: of the depthwise convolutions, or `choice`.
     """
 
     def __init__(
@@ -82,11 +94,12 @@ class UniversalNet(StagedEncoder):
         expansion: int = 4,
         operator: str = "extra_dw",
         squeeze: int = 0,
+        kernel: int | str = 3,
     ) -> None:
         super().__init__(
             nn.Sequential(conv_bn(in_channels, width, stride=2), nn.ReLU()),
             stage_levels(width, len(depth), output_stride),
             depth,
             width,
-            partial(UniversalBottleneck, expansion=expansion, operator=operator, squeeze=squeeze),
+            partial(UniversalBottleneck, expansion=expansion, operator=operator, squeeze=squeeze, kernel=kernel),
         )

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from mtnas.base.tables import lookup
 from mtnas.encoders.base import Encoder, Level, conv_bn, stage_levels
-from mtnas.encoders.table import ATTENTIONS
+from mtnas.encoders.table import ATTENTIONS, CHOICE
+from mtnas.forks.one_of import OneOf
 
 
 class Mlp(nn.Module):
@@ -57,6 +58,17 @@ class Stem(nn.Module):
         return [*maps, self.tokens(x_BCHW)]
 
 
+def attention_of(kind: str, channels: int, heads: int, head_channels: int) -> nn.Module:
+    """One attention with its residual; for `choice`, a `OneOf` of all kinds, which of one head are all the same."""
+    if kind == CHOICE and heads == 1:
+        kind = next(iter(ATTENTIONS))
+    options: dict[str, nn.Module] = {
+        name: lookup(name, ATTENTIONS, "attention", "model.attention")(channels, heads, head_channels)
+        for name in (ATTENTIONS if kind == CHOICE else (kind,))
+    }
+    return OneOf(options, next(iter(ATTENTIONS))) if kind == CHOICE else options[kind]
+
+
 class ViT(Encoder):
     """Stem, positions, then stages of transformer blocks on tokens of one stride.
 
@@ -68,7 +80,7 @@ class ViT(Encoder):
         depth: blocks of each stage; a token has `width` channels per stage.
         in_channels: channels of the image.
         output_stride: the tokens' stride, unless there are too few stages to come so far.
-        attention: a row of `ATTENTIONS`.
+        attention: a row of `ATTENTIONS`, or `choice`: in every block all of them, one to be chosen by the arch.
         head_channels: of attention, 0 = 32 where a token's are a multiple of that, else 16; there are as many heads as
             fit in a token, at least one.
         expansion: hidden channels of an MLP, relative to a token's.
@@ -94,12 +106,13 @@ class ViT(Encoder):
         self.position = conv_bn(channels, channels, groups=channels)
         head_channels = head_channels or (32 if channels % 32 == 0 else 16)
         heads = max(1, channels // head_channels)
-        attend = lookup(attention, ATTENTIONS, "attention", "model.attention")
         stages = []
         for blocks in depth:
             stage = nn.Sequential()
             for _ in range(blocks):
-                stage.extend([attend(channels, heads, head_channels), Mlp(channels, expansion * channels)])
+                stage.extend(
+                    [attention_of(attention, channels, heads, head_channels), Mlp(channels, expansion * channels)]
+                )
             stages.append(stage)
         self.stages = nn.ModuleList(stages)
 

@@ -11,6 +11,7 @@ from functools import cached_property
 import onnx
 
 from mtnas.graph.labels import Labelled, Units
+from mtnas.graph.layouts import MAP, Layout, find_layouts
 from mtnas.graph.operators import FUSED, TRAFFIC, VIEWS
 from mtnas.graph.work import Work
 
@@ -69,6 +70,12 @@ class Subject:
     def adders(self) -> frozenset[str]:
         """The convolutions that run a sum."""
         return frozenset(self.added.values())
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """Where channels and positions of every map lie."""
+        shapes = {name: tensor.shape for name, tensor in self.labels.items()}
+        return find_layouts(self.nodes, self.image, shapes, self.stored)
 
     @cached_property
     def weights(self) -> tuple[str, ...]:
@@ -153,13 +160,17 @@ def layer_name(item: Work) -> str:
 
 
 def place_of(subject: Subject, tensor: str) -> str:
-    """How much smaller than the image a map is: `/4`; `1` for vectors and single positions, `tokens` for sequences."""
+    """How much smaller than the image a map is: `/4`; `1` for vectors and single positions, `tokens` for all else."""
     shape, image = subject.labels[tensor].shape, subject.labels[subject.image].shape
-    if len(shape) == 3:
-        return "tokens"
-    if len(shape) < 4 or len(image) < 4 or math.prod(shape[2:]) == 1:
+    layout = subject.layouts.get(tensor)
+    if len(shape) < 3 or len(image) < len(MAP):
         return "1"
-    ratio = math.sqrt(math.prod(image[2:]) / math.prod(shape[2:]))
+    if layout is None:
+        return "tokens"
+    positions = math.prod(shape[layout.index(axis)] for axis in (2, 3))
+    if positions == 1:
+        return "1"
+    ratio = math.sqrt(math.prod(image[2:]) / positions)
     power = round(math.log2(ratio))
     # Odd sizes are halved upwards: 97 -> 49 -> 25 -> 13 is still /2, /4, /8.
     stride = 2.0**power if abs(math.log2(ratio) - power) < 0.25 else round(ratio, 1)

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from mtnas.base.errors import JobError
 from mtnas.base.tables import nearest
 from mtnas.data.table import TARGETS
+from mtnas.encoders.table import CHOICE
 from mtnas.job.schema import Job, TaskConfig
+from mtnas.space.rules import read_rules
 
 
 def settled(job: Job) -> Job:
@@ -24,6 +26,7 @@ def check(job: Job, source: str) -> None:
     """Raise `JobError` for the first setting that does not fit another room's."""
     names = [task.name for task in job.tasks]
     _check_tasks(job, names, source)
+    _check_choices(job, source)
     for key in ("floors", "preference"):
         _known(getattr(job, key), names, "a task of this job", f"{source}: {key}")
     for task, preference in job.preference.items():
@@ -60,6 +63,19 @@ def _check_tasks(job: Job, names: list[str], source: str) -> None:
         _known(names, known, f"a target of the data set {job.data.name!r}", f"{source}: tasks")
         _known(job.data.targets, known, f"a target of the data set {job.data.name!r}", f"{source}: data.targets")
     _known(names, job.data.targets, "a target named in data.targets", f"{source}: tasks")
+
+
+def _check_choices(job: Job, source: str) -> None:
+    """An encoder of which something is to be chosen wants rules that let it be chosen."""
+    settings = () if job.model.factory else job.model.encoder_options.items()
+    for name in (name for name, value in settings if value == CHOICE):
+        if not read_rules(job.space.rules).operators:
+            raise JobError(
+                "a search space with operators: true",
+                received=f"space.rules {job.space.rules}",
+                where=f"{source}: model.{name}",
+                cure=f"write space: {{rules: operators}} or {{rules: everything}}, or one {name} for all blocks",
+            )
 
 
 def _known(names: Iterable[str], known: Iterable[str], expected: str, where: str) -> None:

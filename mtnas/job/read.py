@@ -23,7 +23,7 @@ from mtnas.job.text import Dumper, parse_text, read_text
 
 DEFAULT = Path(__file__).with_name("default.yaml")
 TEMPLATE = Path(__file__).with_name("template.yaml")
-PATHS = (("data", "root"), ("out",), ("references", "cache"))
+PATHS = (("data", "root"), ("out",), ("references", "cache"), ("train", "start"))
 NAMES_OR_PATHS = (("space", "rules"), ("device", "device"))
 
 
@@ -110,7 +110,8 @@ def _anchored(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _absolute(keys: tuple[str, ...], value: Any, folder: Path) -> Any:
     """A path made absolute; every other value as it is."""
     is_path = keys in PATHS or (keys in NAMES_OR_PATHS and _names_a_file(str(value)))
-    return os.path.normpath(folder / Path(value).expanduser()) if is_path and isinstance(value, str) else value
+    filled = is_path and isinstance(value, str) and value  # an empty text is no path
+    return os.path.normpath(folder / Path(value).expanduser()) if filled else value
 
 
 def _names_a_file(text: str) -> bool:

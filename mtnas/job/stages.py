@@ -73,5 +73,7 @@ def stage_hash(job: Job, stage: str) -> str:
 
 
 def _effective(part: str, value: Any) -> Any:
+    if part == "train":
+        value = {**value, "start": ""}  # not where the checkpoint lies, but what it holds, is added by `inputs_hash`
     inert = INERT.get(part, ())
     return {key: entry for key, entry in value.items() if key not in inert} if inert else value

@@ -82,6 +82,13 @@ class RunContext:
         return make_model(self.job, self.tasks, self.dataset.info, self.seed("init"))
 
     @cached_property
+    def own_network(self) -> str:
+        """Hash of code and initial weights of a factory's network."""
+        from mtnas.stages.own_inputs import own_network
+
+        return own_network(self)
+
+    @cached_property
     def width_step(self) -> int:
         """Widths are multiples of this."""
         from mtnas.stages.steps import width_step

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,13 @@ class RunFolder:
                     "from what the stage has kept",
                 )
 
-    def begin(self, name: str, inputs: str) -> Path:
-        """The stage's folder, ready to start or to continue."""
+    def begin(self, name: str, inputs: str, note: Callable[[str], None] = lambda text: None) -> Path:
+        """The stage's folder, ready to start or to continue; `note` is told where an earlier one went."""
         folder = self.stage(name)
         marker = folder / "inputs.json"
         ours = marker.exists() and read_json(marker, schema="inputs/1")["inputs"] == inputs
         if not ours and folder.exists() and any(folder.iterdir()):
-            self._set_aside(name)
+            note(f"{name}: made from other inputs before; that is kept as {self._set_aside(name)}")
         make_folder(folder)
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class RunFolder:
     def result_hash(self, name: str) -> str:
         return str(read_json(self.stage(name) / "stage.json", schema="stage/1")["result"])
 
-    def _set_aside(self, name: str) -> None:
+    def _set_aside(self, name: str) -> str:
         folder = self.stage(name)
         number = 1
         while (target := folder.with_name(f"{folder.name}.superseded-{number}")).exists():
@@ -144,6 +144,7 @@ class RunFolder:
         except OSError as error:
             raise storage_error(error, folder) from error
         self.event(name, "set-aside", text=f"made from other inputs; kept as {target.name}")
+        return target.name
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from mtnas import __version__
 from mtnas.base.files import content_hash, file_hash
 from mtnas.job.stages import BEFORE, stage_inputs
 from mtnas.stages.context import RunContext
+from mtnas.stages.own_inputs import own_inputs
 from mtnas.stages.steps import step_inputs
 
 
@@ -22,6 +23,7 @@ def inputs_hash(context: RunContext, stage: str) -> str:
             "step": step_inputs(context) if stage == "space" else "",
             **copy_inputs(context, stage),
             **start_inputs(context, stage),
+            **own_inputs(context, stage),
             "data": "" if stage in {"space", "profile"} else context.data_fingerprint,
             "before": {earlier: context.run.result_hash(earlier) for earlier in BEFORE[stage]},
         }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     """Space size, what will be run, and whether the smallest network keeps the limits."""
     from mtnas.train.cost import step_cost
+    from mtnas.train.start import start_from
 
     preflight(job, tuple(FOLDERS))
     with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
@@ -34,6 +35,8 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         folder = context.run.begin("space", "plan")
         space.run(context, folder)
         record = context.run.result("space", "space.json")
+        if job.train.start:  # the file is this network's, or the plan says what differs
+            progress.note(f"train: {start_from(context.elastic, job.train)}")
         verdict = ""
         try:
             check_saved_budget(context)

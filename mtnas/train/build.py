@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import JobError, ModelError
+from mtnas.base.errors import JobError, ModelError, raised_at, said
 from mtnas.base.seeds import derive_seed
-from mtnas.base.tables import lookup
+from mtnas.base.tables import lookup, nearest
 from mtnas.encoders.base import Encoder
 from mtnas.encoders.make import make_encoder
 from mtnas.heads.make import make_head, make_joint_head
@@ -80,11 +81,11 @@ def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tu
     try:
         with torch.no_grad():
             outputs = model.eval()(image_BCHW)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:
         raise ModelError(
             "a model that runs on an image",
-            received=str(error).splitlines()[0],
-            where=f"{type(model).__name__} on {tuple(image_BCHW.shape)}",
+            received=said(error),
+            where=f"{type(model).__name__} on {tuple(image_BCHW.shape)}, {raised_at(error)}",
             cure="give the factory the data's channels and image size",
         ) from error
     finally:
@@ -98,8 +99,15 @@ def check_outputs(model: nn.Module, image_BCHW: Tensor, targets: Mapping[str, tu
         )
     batch, _, rows, columns = image_BCHW.shape
     for task, (kind, channels) in targets.items():
+        if task not in outputs:
+            raise ModelError(
+                f"an output named {task!r}, as the task",
+                received=f"outputs {', '.join(sorted(map(str, outputs)))}",
+                where=type(model).__name__,
+                cure="name outputs as the targets of the data set, or take the task out of tasks",
+            )
         wanted = (batch, channels, rows, columns) if is_dense(kind) else (batch, channels)
-        received = tuple(outputs[task].shape) if task in outputs else f"outputs {sorted(outputs)}"
+        received = tuple(getattr(outputs[task], "shape", ())) or type(outputs[task]).__name__
         if received != wanted:
             raise ModelError(
                 f"output {task!r} of shape {wanted}",
@@ -115,18 +123,9 @@ def is_dense(kind: str) -> bool:
 
 
 def _from_factory(config: ModelConfig) -> nn.Module:
-    module, _, name = config.factory.partition(":")
+    factory = _imported(config.factory)
     try:
-        factory: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise JobError(
-            "a function that can be imported",
-            received=str(error),
-            where="model.factory",
-            cure=f"install its package, or start with PYTHONPATH set to the folder that holds {module.split('.')[0]!r}",
-        ) from error
-    try:
-        model = factory(**config.arguments)
+        inspect.signature(factory).bind(**config.arguments)
     except TypeError as error:
         raise JobError(
             "a factory that takes the given arguments",
@@ -134,11 +133,53 @@ def _from_factory(config: ModelConfig) -> nn.Module:
             where="model.arguments",
             cure=f"see the parameters of {config.factory}",
         ) from error
+    except ValueError:  # a callable without a signature, from compiled code
+        pass
+    try:
+        model = factory(**config.arguments)
+    except Exception as error:
+        raise ModelError(
+            "a factory that returns an nn.Module",
+            received=said(error),
+            where=f"model.factory: {config.factory}, {raised_at(error)}",
+            cure="mend the factory, or change model.arguments",
+        ) from error
     if not isinstance(model, nn.Module):
         raise JobError(
             "a factory that returns an nn.Module", received=type(model).__name__, where="model.factory", cure=""
         )
     return model
+
+
+def _imported(factory: str) -> Any:
+    """The function that `package.module:function` names."""
+    name, _, function = factory.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise JobError(
+                "a function that can be imported",
+                received=str(error),
+                where="model.factory",
+                cure="install its package, or start with PYTHONPATH set to the folder that holds "
+                f"{name.partition('.')[0]!r}",
+            ) from error
+        raise ModelError(
+            "a module that can be imported",
+            received=said(error),
+            where=f"model.factory: {factory}, {raised_at(error)}",
+            cure=f"mend it; `python -c 'import {name}'` shows all of the error",
+        ) from error
+    if not hasattr(module, function):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise JobError(
+            f"a function of {module.__file__}",
+            received=repr(function),
+            where="model.factory",
+            cure=nearest(function, known),
+        )
+    return getattr(module, function)
 
 
 def _check_task_name(task: str) -> None:

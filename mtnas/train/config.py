@@ -42,8 +42,11 @@ class ModelConfig:
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw, ffn, or choice; empty = extra_dw."""
     squeeze: int = 0
     """Channels of a block per channel inside its squeeze-excite gate (uib; 4 is usual); 0 = no gate."""
+    kernel: int | str = 0
+    """Rows and columns of depthwise kernels (mobilenet, mobilenet_v2, mobilenet_v3, uib): 3, 5, 7, or choice: every
+    block has its own; 0 = the encoder's own."""
     attention: str = ""
-    """Attention of vit: multi_head, or multi_query with one key and value for all heads; empty = multi_head."""
+    """Attention of vit: multi_head, multi_query with one key and value for all heads, or choice; empty = multi_head."""
     dense_head: str = "fpn"
     """Decoder of the tasks with one answer per pixel: one for each, or one for all (affinity, task_expert)."""
     image_head: str = "pooled"
@@ -93,6 +96,7 @@ class ModelConfig:
             "expansion": self.expansion,
             "operator": self.operator,
             "squeeze": self.squeeze,
+            "kernel": self.kernel,
             "attention": self.attention,
         }
 
@@ -179,8 +183,14 @@ class TrainConfig(FitConfig):
     """independent: the encoder and each decoder have a size of their own; together: one size for all."""
     decoders_per_encoder: int = 1
     """Decoder settings that one pass through the encoder serves; each counts as a sub-network of the step."""
+    warm_share: float = 0.0
+    """Share of training in which the largest network learns alone, one pass a step; then the others join."""
     progressive: float = 0.0
-    """Share of training until all options are open, the largest first; 0 = all from the start."""
+    """Share of training until all options are open, the largest first; 0 = all at once, after `warm_share`."""
+    resort_epochs: int = 0
+    """Epochs between two sortings of every group's channels by importance; 0 = never."""
+    resort_openings: bool = True
+    """Sort the channels of the narrowest open widths when narrower ones open (`warm_share`, `progressive`)."""
     feature_distill: str = AUTO
     """How sub-networks follow the largest one's features: none, slice, attention, gram, project, or auto (attention,
     where the network has features that can be compared)."""
@@ -203,7 +213,11 @@ class TrainConfig(FitConfig):
         if self.start_partial and not self.start:
             raise JobError("a checkpoint to take a part of", where=self.where("start_partial"), cure="set train.start")
         check_name(self.branches, dict.fromkeys(BRANCHES), "setting", self.where("branches"))
+        self._require(0 <= self.warm_share <= 1, "between 0 and 1", "warm_share")
         self._require(0 <= self.progressive <= 1, "between 0 and 1", "progressive")
+        self._require(self.resort_epochs >= 0, "zero (never) or more", "resort_epochs")
+        later = not self.progressive or self.progressive >= self.warm_share
+        self._require(later, f"0, or at least warm_share ({self.warm_share:g})", "progressive")
         self._require(self.decoders_per_encoder >= 1, "one or more", "decoders_per_encoder")
         if self.decoders_per_encoder > 1:
             self._check_reuse()

@@ -25,10 +25,11 @@ from mtnas.train.average import WeightAverage
 from mtnas.train.batches import Batches
 from mtnas.train.board import Board
 from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
+from mtnas.train.clock import EVEN, Clock, Work
 from mtnas.train.config import INERT, FitConfig
 from mtnas.train.curves import Curves
 from mtnas.train.gradients import StepGradients
-from mtnas.train.objective import Objective, device_of, place
+from mtnas.train.objective import Before, Moment, Objective, device_of, place
 from mtnas.train.optimizer import make_optimizer, set_rate
 from mtnas.train.precision import Mode
 from mtnas.train.ranks import current_ranks
@@ -49,7 +50,21 @@ AVERAGE_IMAGES = 256
 
 @dataclass(frozen=True)
 class FitJob:
-    """What to fit, on what, and where to write."""
+    """What to fit, on what, and where to write.
+
+    Args:
+        objective: puts gradients on its module.
+        split: images and labels.
+        config: the settings.
+        out: folder for everything that is written.
+        seed: of everything random.
+        progress: shows a bar.
+        title: of the bar.
+        cost: of a mean step, for the result.
+        watch: looks at scores while it runs.
+        work: phases of the training, for the time left; see `clock.work_until`.
+        before: is called before each step.
+    """
 
     objective: Objective
     split: Split
@@ -60,18 +75,8 @@ class FitJob:
     title: str = "train"
     cost: Mapping[str, float] = field(default_factory=dict)
     watch: Watch | None = None
-
-
-@dataclass
-class Clock:
-    """Time spent in steps, and time since the last checkpoint."""
-
-    before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.started
+    work: Work = EVEN
+    before: Before | None = None
 
 
 def fit(job: FitJob) -> FitResult:
@@ -126,6 +131,7 @@ class Fitter:
 
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
         """Gradients, one optimizer step, and a line or a checkpoint when it is time."""
+        moved = self._before(step)
         rate = learning_rate(step, total=self.total, warmup=self._warmup(), peak=self.config.lr)
         placed = place(step, batch, self.mode, self.device, step / self.total)
         losses = self.gradients.collect(placed)
@@ -142,7 +148,7 @@ class Fitter:
         epoch_ends = done % self.batches.per_epoch == 0
         if self.ranks.leads:
             scores = self._look(done) if epoch_ends else {}
-            self.curves.add(done, losses, fields | scores, now=bool(scores))
+            self.curves.add(done, losses, fields | scores | moved, now=bool(scores or moved))
         if epoch_ends:
             self.balance.end_epoch()
         if not self.ranks.leads:
@@ -150,6 +156,16 @@ class Fitter:
         if epoch_ends or time.monotonic() - self.clock.saved >= self.config.checkpoint_seconds:
             self._save(done)
         return losses
+
+    def _before(self, step: int) -> dict[str, float]:
+        """What changes before a step, as fields for the curves."""
+        if self.job.before is None:
+            return {}
+        fields = self.job.before(Moment(step, self.batches.per_epoch, self.total), self.state.along)
+        if fields and self.ranks.leads:
+            told = ", ".join(f"{name} {value:.3g}" for name, value in fields.items())
+            self.job.progress.note(f"{self.job.title}: before step {step + 1}: {told}")
+        return fields
 
     def _look(self, done: int) -> dict[str, Scores]:
         """Scores of the averaged or else the present weights, when it is time."""
@@ -196,7 +212,7 @@ class Fitter:
         return round(self.config.warmup_epochs * self.batches.per_epoch)
 
     def _eta(self, first: int, done: int) -> str:
-        seconds = (time.monotonic() - self.clock.started) / (done - first) * (self.total - done)
+        seconds = self.clock.left(first / self.total, done / self.total, self.job.work)
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
     # --- beginning and end ------------------------------------------------------------------------------------

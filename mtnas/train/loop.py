@@ -26,15 +26,16 @@ from mtnas.train.backward import make_backward, shared_parameters
 from mtnas.train.balance.base import Balance
 from mtnas.train.balance.make import make_balance
 from mtnas.train.config import TrainConfig
-from mtnas.train.cost import step_cost
+from mtnas.train.cost import cost_text, phase_costs, whole_cost
 from mtnas.train.distill import label_losses, mixed, teacher_losses
 from mtnas.train.features.make import make_features
 from mtnas.train.fit import FitJob, fit
 from mtnas.train.objective import StepBatch, as_floats, replayed
 from mtnas.train.parts import StepParts
+from mtnas.train.resort import Resorting
 from mtnas.train.result import TrainResult
 from mtnas.train.reuse import Relay, shared_modules
-from mtnas.train.sampling import opened, step_archs
+from mtnas.train.sampling import opened, step_archs, what_runs
 from mtnas.train.start import start_from, start_hash
 from mtnas.train.watch import Watch
 
@@ -71,9 +72,11 @@ def train(
         progress.note(f"train: {start_from(elastic, config)}")
     objective = Sandwich(elastic, tasks, config, seed)
     try:
-        cost = step_cost(elastic, config)
-        progress.note(f"train: a step computes {cost.ratio:.2f} times what a plain network's does")
-        return fit(FitJob(objective, split, config, out, seed, progress, "train", cost.to_json(), watch))
+        phases = phase_costs(elastic, config, objective.asked)
+        progress.note(f"train: {cost_text(phases)}")
+        cost, work = whole_cost(phases).to_json(), [(phase.share, phase.cost.ratio) for phase in phases]
+        before = Resorting(elastic, config, objective.features, objective.balance, objective.parts)
+        return fit(FitJob(objective, split, config, out, seed, progress, "train", cost, watch, work, before))
     finally:
         elastic.weights_changed()
 
@@ -98,6 +101,7 @@ class Sandwich:
         self.balance: Balance = make_balance(config.balance, {name: task.spec.weight for name, task in tasks.items()})
         self.largest = elastic.selection(elastic.space.largest)
         self.asked = tuple(tasks) if set(tasks) < set(elastic.tasks) else None
+        self.same = what_runs(elastic, self.asked)
         self.features = make_features(elastic, config)
         self.shared = shared_modules(elastic) if config.decoders_per_encoder > 1 else ()
         shared = shared_parameters(elastic.model, elastic.parameter_owners)
@@ -136,9 +140,9 @@ class Sandwich:
 
     def archs(self, batch: StepBatch) -> list[list[Arch]]:
         """The sub-networks of a step beside the largest; those of one list have the same shared part."""
-        space = opened(self.elastic.space, batch.done, self.config.progressive)
+        space = opened(self.elastic.space, batch.done, self.config)
         rng = generator(self.seed, "archs", batch.step)
-        return step_archs(space, rng, self.config, self.elastic.space.largest)
+        return step_archs(space, rng, self.config, self.elastic.space.largest, self.same)
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         with batch.mode.autocast(batch.image_BCHW.device):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtnas.data.base import Batch
+from mtnas.elastic.sort import Along
 from mtnas.train.balance.base import Balance
 from mtnas.train.parts import StepParts
 from mtnas.train.precision import Mode
@@ -82,6 +83,18 @@ class Objective(Protocol):
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """What the balance learns from, by task, with the weights as they are now; no statistics change."""
         ...
+
+
+class Moment(NamedTuple):
+    """Where a training is: before step 0, 1, ... of `total`, `per_epoch` of them in an epoch."""
+
+    step: int
+    per_epoch: int
+    total: int
+
+
+#: Called before each step, with what goes along with the network's tensors; returns fields for the curves.
+Before = Callable[[Moment, Along], dict[str, float]]
 
 
 def replayed(function: Callable[[], T], device: torch.device) -> Callable[[], T]:

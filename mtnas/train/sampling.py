@@ -9,10 +9,13 @@ around it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from mtnas.elastic.model import ElasticModel
 from mtnas.space.arch import Arch, Option
 from mtnas.space.choice import Choice
 from mtnas.space.space import Space
@@ -56,42 +59,77 @@ def _option(choice: Choice, size: float, rng: np.random.Generator, jitter: float
     return choice.options[round(float(place) * (len(choice.options) - 1))]
 
 
-def step_archs(space: Space, rng: np.random.Generator, config: TrainConfig, full: Arch) -> list[list[Arch]]:
-    """The sub-networks of one step beside the largest, without repeats: the smallest first, then random ones.
+def step_archs(
+    space: Space,
+    rng: np.random.Generator,
+    config: TrainConfig,
+    full: Arch,
+    network: Callable[[Arch], Hashable] | None = None,
+) -> list[list[Arch]]:
+    """The sub-networks of one step beside the largest, each network once: the smallest first, then random ones.
 
     Args:
         space: what is open in this step.
         rng: for this step.
         config: how many, and how they are drawn.
         full: the largest network, which is trained anyway.
+        network: equal for archs that are the same network, as two that differ inside a block left out by both; by
+            default every arch is another one.
 
     Returns:
         Lists of archs; those of one list have the same shared part.
     """
     together, jitter = config.branches != INDEPENDENT, config.width_jitter
     drawn = (random_arch(space, rng, jitter, together=together) for _ in range(config.random_widths))
-    seen, found = {full}, []
+    what = network or _itself
+    seen, found = {what(full)}, []
     for arch in (space.smallest, *drawn):
         others = (other_decoders(arch, space, rng, jitter) for _ in range(config.decoders_per_encoder - 1))
-        fresh = [one for one in dict.fromkeys((arch, *others)) if one not in seen]
-        seen.update(fresh)
+        fresh = []
+        for one in (arch, *others):
+            if what(one) not in seen:
+                seen.add(what(one))
+                fresh.append(one)
         found.append(fresh)
     return [archs for archs in found if archs]
 
 
-def opened(space: Space, done: float, until: float) -> Space:
-    """The part of the space that is open after a share of the training: the largest options first.
+def what_runs(elastic: ElasticModel, tasks: Sequence[str] | None) -> Callable[[Arch], Hashable]:
+    """Tells networks apart by what runs in them for these tasks (None = all): see `step_archs`."""
+    wished = set(elastic.tasks if tasks is None else tasks)
+    idle = {c.name: c.options[-1] for c in elastic.space.choices if c.owners and wished.isdisjoint(c.owners)}
+    return lambda arch: elastic.selection(Arch(tuple((name, idle.get(name, own)) for name, own in arch.options)))
 
-    Source: Cai, Gan, Wang, Zhang, Han, "Once-for-All", ICLR 2020, section 3.3 (progressive shrinking). At first the
-    largest network alone is trained; then every choice gets its next smaller option, in equal intervals.
+
+def _itself(arch: Arch) -> Hashable:
+    return arch
+
+
+def openings(space: Space, config: TrainConfig) -> tuple[float, ...]:
+    """Shares of the training at which every choice gets its next smaller option, ascending; 0 = from the start.
+
+    Source: Cai, Gan, Wang, Zhang, Han, "Once-for-All", ICLR 2020, section 3.3 (progressive shrinking). The largest
+    network alone is trained until the first; with `progressive`, the others follow in equal intervals.
+    """
+    count = max((len(choice.options) for choice in space.choices), default=1) - 1
+    alone, until = config.warm_share, config.progressive
+    if not until:
+        return (alone,) * count
+    if not alone:
+        return tuple(until * k / count for k in range(1, count + 1))
+    return tuple(alone + (until - alone) * k / max(1, count - 1) for k in range(count))
+
+
+def opened(space: Space, done: float, config: TrainConfig) -> Space:
+    """The part of the space that is open after a share of the training: the largest options first.
 
     Args:
         space: all of it.
         done: share of the training's steps before this one.
-        until: share after which everything is open; 0 = from the start.
+        config: when the rest opens.
     """
-    steps = max((len(choice.options) for choice in space.choices), default=1) - 1
-    if done >= until or not steps:
+    shares = openings(space, config)
+    more = bisect_right(shares, done)
+    if more == len(shares):
         return space
-    more = int(steps * done / until)
     return Space(tuple(replace(choice, options=choice.options[-1 - more :]) for choice in space.choices))

@@ -41,6 +41,16 @@ class FitState:
         if self.average:
             self.average.load(part(tensors, "average/"))
 
+    def along(self, tensor: Tensor) -> list[Tensor]:
+        """What has an entry for every entry of a parameter: its optimizer's state, its average; nothing of others."""
+        if not isinstance(tensor, nn.Parameter):
+            return []
+        of_optimizer = self.optimizer.state.get(tensor, {}).values()
+        found = [value for value in of_optimizer if isinstance(value, Tensor) and value.shape == tensor.shape]
+        if self.average:
+            found += [self.average.tensors[name] for name, own in self.average.parameters.items() if own is tensor]
+        return found
+
     def _names(self) -> dict[str, nn.Parameter]:
         named = {
             f"{part}/{name}": parameter

@@ -67,11 +67,11 @@ class Trials:
         kept = cloned(module)
         learned = {name: cloned(part) for name, part in beside.items()}
         mode.lay_out(module)
-        took = list[float]()
+        took, last = list[float](), (self.total - 1) / self.total  # when most options are open
         with mode.threaded():
             started = time.perf_counter()
             for batch in self.batches.stream(0, min(STEPS, self.total), mode.ahead):
-                self.gradients.collect(place(0, batch, mode, device))
+                self.gradients.collect(place(0, batch, mode, device, last))
                 self.state.optimizer.zero_grad(set_to_none=True)
                 took.append(time.perf_counter() - started)
                 started = time.perf_counter()

@@ -16,6 +16,8 @@ import mtnas
 from mtnas.base.errors import FloorMissed, Infeasible, JobError
 from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
+from mtnas.elastic.graph import graph_of
+from mtnas.elastic.model import ElasticModel
 from mtnas.graph.build import build_elastic_graph
 from mtnas.search.config import SearchConfig
 from mtnas.space.rules import SpaceRules
@@ -154,6 +156,34 @@ def test_a_profile_that_knows_no_depth_is_refused(ready: Ready) -> None:
     graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
     with pytest.raises(JobError, match=r"(?s)a profile that leaves out block.*one that leaves out no block"):
         mtnas.search(elastic, ["depth"], ready.data, replace(ready.profile, graph=graph))
+
+
+class WithFork(nn.Module):
+    """One depthwise convolution that is chosen."""
+
+    def __init__(self, kernels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem, self.depth = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 1, 1)
+        options = {f"k{k}": nn.Conv2d(16, 16, k, padding=k // 2, groups=16) for k in kernels}
+        self.kernel = mtnas.OneOf(options)
+
+    def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
+        return {"depth": self.depth(self.kernel(self.stem(image_BCHW)))}
+
+
+def test_a_profile_of_other_forks_is_refused(ready: Ready) -> None:
+    """The channel groups are the same with and without the choice, and whatever there is to choose."""
+
+    def elastic(kernels: tuple[int, ...], operators: bool) -> ElasticModel:
+        rules = SpaceRules(operators=operators)
+        return mtnas.make_elastic(WithFork(kernels), example(), rules=rules, prove=False)
+
+    searched = elastic((3, 5), True)
+    for kernels, operators, told in (((3, 5), False, "none"), ((3, 7), True, r"kernel \(k3, k7\)")):
+        profile = replace(ready.profile, graph=graph_of(elastic(kernels, operators)))
+        expected = r"(?s)a profile with these forks: kernel \(k3, k5\).*received: " + told
+        with pytest.raises(JobError, match=expected):
+            mtnas.search(searched, ["depth"], ready.data, profile)
 
 
 def test_a_profile_of_other_input_sizes_is_refused(ready: Ready) -> None:

@@ -11,7 +11,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "prune"))
 
-from prune_subject import given, zoo_elastic
+import fork_zoo
+from prune_subject import forked_elastic, given, zoo_elastic
 
 from mtnas.base.errors import JobError, ModelError
 from mtnas.base.groups import ChannelGroup, Selection
@@ -104,6 +105,22 @@ def test_a_pruned_network_is_judged_by_what_it_keeps(elastic: ElasticModel, name
     for key, values_U in before.items():
         kept = list(selection.as_dict.get(key, range(len(values_U))))
         np.testing.assert_allclose(after[key][kept], values_U[kept], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_what_does_not_run_is_not_judged(name: str) -> None:
+    """Options that are not chosen produce and read the same channels as the one that is; so do skipped blocks."""
+    subject = forked_elastic(fork_zoo.kernels())
+    k7 = {f"middle.{block}.depthwise": "k7" for block in (0, 1)}
+    selection = Selection.of({}, skipped=["middle.1"], chosen={fork: "k3" for fork in k7})
+    before = importance_of(name, given(subject, selection))
+    with torch.no_grad():
+        for layer in ("middle.0.depthwise.options.k7.0", "middle.0.depthwise.options.k5.0", "middle.1.project.0"):
+            subject.model.get_submodule(layer).weight[:3] *= 100.0
+    after = importance_of(name, given(subject, selection))
+    for group in (group for group in subject.groups if group.elastic and not selection.lacks(group)):
+        np.testing.assert_array_equal(after[group.name], before[group.name])
+    assert not same(importance_of(name, given(subject, Selection.of({}, chosen=k7))), before)
 
 
 def test_names_that_are_none(elastic: ElasticModel) -> None:

@@ -12,6 +12,7 @@ from mtnas.base.tables import lookup
 from mtnas.elastic.features import FeatureMap
 from mtnas.train.config import TrainConfig
 from mtnas.train.features.base import FeatureForm
+from mtnas.train.features.project import Project, channel_sources
 from mtnas.train.features.table import FEATURE_FORMS
 
 WIDTHS = {"a": (2, 4, 8), "b": (3, 6)}
@@ -134,3 +135,46 @@ def test_maps_of_a_smaller_input_are_compared_on_the_coarser_grid(form: FeatureF
 def test_every_row_is_a_setting(form: FeatureForm) -> None:
     name = next(name for name in FEATURE_FORMS if isinstance(form, lookup(name, FEATURE_FORMS, "form")))
     assert TrainConfig(feature_distill=name).feature_distill == name
+
+
+#: units change places among the kept ones of `SELECTION`, and among the others
+ORDER = {"a": np.array([2, 0, 3, 1, 7, 6, 4, 5]), "b": np.array([1, 2, 0, 5, 3, 4])}
+
+
+def test_channels_that_change_places_change_no_distance(form: FeatureForm) -> None:
+    """What is learned for them goes along, and so does what the optimizer keeps of it."""
+    rng = torch.Generator().manual_seed(3)
+    beside = {}
+    for parameter in form.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=rng)
+        beside[parameter] = parameter.detach().clone()
+    students, teachers = features(1), features(0)
+    before = [distance(form, cut(students, own), teachers, own) for own in (SELECTION, FULL)]
+    form.moved(ORDER, lambda tensor: [beside[tensor]])
+    axes = [2 if tensor.ndim == 3 else 1 for tensor in students]
+    sources = [torch.from_numpy(channel_sources(found, ORDER)) for found in MAPS]
+    moved = [
+        [tensor.index_select(axis, source) for tensor, axis, source in zip(tensors, axes, sources, strict=True)]
+        for tensors in (students, teachers)
+    ]
+    after = [distance(form, cut(moved[0], own), moved[1], own) for own in (SELECTION, FULL)]
+    assert [float(value) for value in after] == pytest.approx([float(value) for value in before], rel=1e-5)
+    own = {tuple(parameter.shape): parameter for parameter in beside if parameter.shape[1] in (4, 8)}
+    assert all(torch.equal(parameter, beside[parameter]) for parameter in own.values())
+
+
+def test_a_channel_that_is_new_to_a_width_starts_in_its_place() -> None:
+    form = Project(MAPS[:1], WIDTHS)
+    matrix = form.matrices["0_0_2"]
+    matrix.data = torch.arange(16.0).reshape(8, 2) + 1
+    kept = torch.ones(8, 2)
+    form.moved({"a": np.array([1, 5, 0, 2, 3, 4, 6, 7])}, lambda tensor: [kept] if tensor is matrix else [])
+    assert matrix[:, 0].tolist() == [4.0, 12.0, 2.0, 6.0, 8.0, 10.0, 14.0, 16.0]  # unit 1 and its rows
+    assert matrix[:, 1].tolist() == [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]  # unit 5
+    assert kept[:, 0].all() and not kept[:, 1].any()
+
+
+def test_sources_of_a_map_with_several_groups() -> None:
+    source = channel_sources(MAPS[1], {"b": ORDER["b"]})
+    assert source[:11].tolist() == list(range(11))
+    assert source[11:17].tolist() == [12, 13, 11, 16, 14, 15] and source[17:].tolist() == [18, 19, 17, 22, 20, 21]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fabricated import BUILDERS, H, W, archive, build, jpg, png, rgb, rng_of, write
+from PIL import Image
 
 from mtnas.base.errors import DataError
 from mtnas.data import preset
@@ -336,6 +338,15 @@ def test_wrong_entries_of_archives(tmp_path: Path) -> None:
             opened("pets3", folder)
 
 
+def turned() -> bytes:
+    """A JPEG whose camera was held upright."""
+    picture, stream = Image.new("RGB", (W, H)), io.BytesIO()
+    note = picture.getexif()
+    note[0x0112] = 6
+    picture.save(stream, "JPEG", exif=note)
+    return stream.getvalue()
+
+
 FOLDER_WRONG: dict[str, tuple[str, object, str]] = {
     "no yaml": ("folder.yaml", "targets: [", "valid YAML"),
     "no targets": ("folder.yaml", "a: 1", r"targets: NAME"),
@@ -356,6 +367,11 @@ FOLDER_WRONG: dict[str, tuple[str, object, str]] = {
     "aspect": ("road/a/000.png", np.ones((H, H), np.uint8), "the aspect ratio of their picture"),
     "twins": ("images/a/000.jpg", np.zeros((H, W, 3), np.uint8), "one picture for each name"),
     "split of nobody": ("splits/train.txt", "zz\n", "'zz'"),
+    "jpeg labels": ("road/a/000.jpg", np.zeros((H, W, 3), np.uint8), r"labels as \.png or \.npy[\s\S]*received: \.jpg"),
+    "loud ending": ("road/b/003.PNG", b"", "rename it"),
+    "two labels": ("road/a/000.npy", np.zeros((H, W), np.uint8), "one label for each picture"),
+    "16 bits": ("images/a/000.png", np.zeros((H, W), np.uint16), "8 bits a channel"),
+    "turned": ("images/a/002.jpg", turned(), "EXIF orientation 6"),
 }  # fmt: skip
 
 
@@ -369,6 +385,30 @@ def test_a_wrong_folder_is_refused(case: str, trees: Callable[[str], Path], tmp_
             write(folder / "splits" / f"{split}.txt", "a/000\n" if split == "select" else "b/001\n")
     with pytest.raises(DataError, match=message):
         read_all("folder", folder)
+
+
+def test_tables_as_spreadsheets_write_them(trees: Callable[[str], Path], tmp_path: Path) -> None:
+    """A mark at the front, and whole numbers with a point, as in columns with gaps."""
+    folder = edited(trees, "folder", tmp_path)
+    table = (folder / "labels.csv").read_text()
+    plain = one(opened("folder", folder), "train")["weather"]
+    numbers = table.replace(",rain,", ",1.0,").replace(",0,", ",0.0,")
+    assert numbers != table
+    write(folder / "labels.csv", b"\xef\xbb\xbf" + numbers.encode())
+    assert torch.equal(one(opened("folder", folder), "train")["weather"], plain)
+
+
+def test_a_split_without_a_label_of_a_task_is_told_at_once(trees: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = edited(trees, "folder", tmp_path)
+    names = [f"{'ab'[i % 2]}/{i:03d}" for i in range(80)]
+    bare = [f"a/{i:03d}" for i in range(0, 80, 8)]  # dense labels only
+    groups = {"report": bare, "select": names[70:], "train": [name for name in names[:70] if name not in bare]}
+    groups["select"] = [name for name in groups["select"] if name not in bare]
+    for split, group in groups.items():
+        write(folder / "splits" / f"{split}.txt", "\n".join(group))
+    with pytest.raises(DataError, match=r"labels of the target 'weather'[\s\S]*images of report"):
+        opened("folder", folder)
+    assert opened("folder", folder, targets=("road",)).info.sizes["report"] == len(bare)
 
 
 def test_a_set_may_be_moved_but_not_edited(trees: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One finished run for all tests of this folder."""
+"""No test of this folder waits for measurements of others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tiny import FinishedRun, finished_run
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return finished_run(tmp_path_factory.getbasetemp() / "tiny")
 
 
 @pytest.fixture(autouse=True)

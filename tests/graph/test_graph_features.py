@@ -7,6 +7,7 @@ import onnx
 import pytest
 import zoo
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from mtnas.elastic.model import make_elastic
 from mtnas.graph.build import build_elastic_graph
@@ -57,6 +58,34 @@ def test_a_cut_file_has_the_features_of_its_selection(name: str) -> None:
         selection = random_selection(graph, np.random.default_rng(seed))
         table = dict(zip(graph.feature_names, graph.features(selection).tolist(), strict=True))
         assert describe(graph.cut(selection)) == pytest.approx(table, rel=1e-12)
+
+
+class ChannelsLast(nn.Module):
+    """A block that computes with (B,H,W,C): LayerNorm, and linear layers that widen and narrow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.body = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 48), nn.GELU(), nn.Linear(48, 16))
+        self.depth = nn.Conv2d(16, 1, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image)
+        return {"depth": self.depth(x + self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("attention", "move/copy@tokens/bytes"), ("channels_last", "class/matmul@/2/macs")]
+)
+def test_a_place_does_not_depend_on_what_is_kept(name: str, place: str) -> None:
+    """Heads x channels of a head, and width x channels, are no height x width."""
+    network = ChannelsLast().eval() if name == "channels_last" else zoo.build(name)
+    elastic = make_elastic(network, zoo.image())
+    graph = build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    for seed in range(6):
+        selection = random_selection(graph, np.random.default_rng(seed))
+        table = dict(zip(graph.feature_names, graph.features(selection).tolist(), strict=True))
+        assert describe(graph.cut(selection)) == pytest.approx(table, rel=1e-12) and table[place] > 0
 
 
 def test_a_sum_runs_inside_the_convolution_before_it() -> None:

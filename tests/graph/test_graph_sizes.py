@@ -98,11 +98,8 @@ def test_counts_are_those_of_torch_and_of_the_file(pair: Pair) -> None:
         check_counts(elastic, graph, selection)
 
 
-def test_features_are_those_of_the_file(pair: Pair, request: pytest.FixtureRequest) -> None:
+def test_features_are_those_of_the_file(pair: Pair) -> None:
     """Same names at every size; what only a smaller size has is nowhere lost, the resizes among it."""
-    if "attention" in request.node.name:
-        reason = "copies of tokens at a smaller size are filed under another stride in the graph than in the file"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     elastic, graph = pair
     assert len(set(graph.feature_names)) == len(graph.feature_names)
     for selection in drawn(elastic, graph)[: len(graph.sizes) + 2]:

@@ -56,6 +56,20 @@ def test_short_forms(tmp_path: Path) -> None:
     assert job.device.device == "local-ort"
 
 
+def test_kernels_are_numbers_or_a_choice_that_the_rules_allow(tmp_path: Path) -> None:
+    text = "model: {encoder: mobilenet, kernel: 5}\n"
+    assert read_job(write(tmp_path, text)).model.kernel == 5
+    chosen = read_job(write(tmp_path, text + "space: {rules: operators}\n"), ["model.kernel=choice"])
+    assert chosen.model.kernel == "choice"
+    rules = write(tmp_path, "operators: true\n", "own.yaml")
+    assert read_job(write(tmp_path, text + f"space: {{rules: {rules.name}}}\n"), ["model.kernel=choice"])
+    error = refusal(tmp_path, text, "model.kernel=choice")
+    assert error.where == "job.yaml: model.kernel" and "space.rules default" in str(error)
+    assert "rules: operators" in str(error)
+    assert refusal(tmp_path, text, "model.kernel=4").where == "job.yaml: model.kernel"
+    assert refusal(tmp_path, text, "model.kernel=[3]").where == "job.yaml: model.kernel"
+
+
 # --- strictness ---------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from zoo import ZOO, image, randomise
 from mtnas.base.groups import Selection
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.prune.importance import ImportanceInput
+from mtnas.space.rules import SpaceRules
 
 Losses = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -36,6 +37,15 @@ def zoo_elastic(name: str) -> ElasticModel:
 
 def elastic_of(model: nn.Module) -> ElasticModel:
     elastic = make_elastic(model, image(), round_to=4, prove=False)
+    elastic.calibrate_with(lambda: [image(8, seed=5)])
+    return elastic
+
+
+def forked_elastic(model: nn.Module) -> ElasticModel:
+    """Blocks that may be left out, and forks that may be chosen from."""
+    randomise(model, seed=1)
+    rules = SpaceRules(depth=True, operators=True, experts=True)
+    elastic = make_elastic(model.eval(), image(), rules=rules, round_to=4, prove=False)
     elastic.calibrate_with(lambda: [image(8, seed=5)])
     return elastic
 

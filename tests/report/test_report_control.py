@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from report_run import METRICS, UNITS, FakeRun
+from report_run import FakeRun
+from report_values import METRICS, UNITS
 from test_report_page import EVIL, body_of, parsed
 
 from mtnas.base.quantity import Counted

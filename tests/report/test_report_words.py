@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_run import FakeRun, counted, measured, predicted
+from report_run import FakeRun
+from report_values import counted, measured, predicted
 
 from mtnas.report.fronts import nondominated, staircase
 from mtnas.report.gather import gather

@@ -37,6 +37,31 @@ def norm_free_elastic() -> ElasticModel:
     return make_elastic(norm_free(), torch.randn(2, 3, SIZE, SIZE), round_to=2, prove=False)
 
 
+class Normed(nn.Module):
+    """A shared part of two convolutions with batch-norm, and decoders of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+        self.stem = nn.Sequential(*layers, nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.segmentation = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+        self.depth = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+
+    def forward(self, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.stem(image_BCHW)
+        return {"segmentation": self.segmentation(x), "depth": self.depth(x).exp()}
+
+
+def normed(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Normed()
+
+
+def normed_elastic() -> ElasticModel:
+    return make_elastic(normed(), torch.randn(2, 3, SIZE, SIZE), round_to=2, prove=False)
+
+
 def tuned(out: Path, model: nn.Module | None = None, **settings: object) -> dict[str, torch.Tensor]:
     """Weights after a few plain steps."""
     model = norm_free() if model is None else model

@@ -99,7 +99,7 @@ def test_factory_with_and_without_arguments(factory: str) -> None:
     ("factory_name", "arguments", "cure"),
     [
         ("no_such_module:make", {}, "PYTHONPATH"),
-        ("own_network:nothing", {}, "PYTHONPATH"),
+        ("own_network:mak", {}, "did you mean 'make'"),
         ("own_network:make", {"width": 3}, "parameters of own_network:make"),
         ("own_network:wrong", {}, "returns an nn.Module"),
     ],
@@ -109,13 +109,51 @@ def test_bad_factory(factory: str, factory_name: str, arguments: dict[str, int],
         build_model(ModelConfig(factory=factory_name, arguments=arguments), {})
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import torch\nimport no_such_helper\n", 2),
+        ("def make(:\n", 1),
+        ("def make():\n    return {}['stem']\n", 2),
+    ],
+    ids=["import", "syntax", "call"],
+)
+def test_errors_of_the_users_own_code_name_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int
+) -> None:
+    name = f"own_broken_{line}_{len(text)}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=rf"{name}\.py:{line}"):
+        build_model(ModelConfig(factory=f"{name}:make"), {})
+
+
+def test_a_forward_that_fails_names_its_line() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            raise AssertionError("width must be even")
+
+    with pytest.raises(ModelError, match=r"AssertionError: width must be even[\s\S]*") as caught:
+        check_outputs(Broken(), IMAGE, {})
+    assert "test_train_build.py" in caught.value.where
+
+
+def test_an_output_that_is_no_tensor_is_told() -> None:
+    class Tuples(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, tuple[Tensor]]:
+            return {"depth": (x,)}
+
+    with pytest.raises(ModelError, match="received: tuple"):
+        check_outputs(Tuples(), IMAGE, {"depth": ("depth", 1)})
+
+
 def test_contract_is_checked() -> None:
     targets = {"depth": ("depth", 1)}
     with pytest.raises(ModelError, match="dict of tensors"):
         check_outputs(Own(1, wrap=False), IMAGE, targets)
     with pytest.raises(ModelError, match=r"\(2, 1, 32, 32\)"):
         check_outputs(Own(2, wrap=True), IMAGE, targets)
-    with pytest.raises(ModelError, match="output 'normals'"):
+    with pytest.raises(ModelError, match="an output named 'normals'"):
         check_outputs(Own(1, wrap=True), IMAGE, {"normals": ("normals", 3)})
     with pytest.raises(ModelError, match="runs on an image"):
         check_outputs(Own(1, wrap=True), IMAGE[:, :1], targets)

@@ -17,7 +17,7 @@ from mtnas.train.batches import Batches
 from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.optimizer import make_optimizer
 from mtnas.train.precision import Mode, fastest, modes
-from mtnas.train.sampling import opened, other_decoders, random_arch, step_archs
+from mtnas.train.sampling import other_decoders, random_arch, step_archs
 from mtnas.train.schedule import learning_rate
 
 # --- schedule -------------------------------------------------------------------------------------------------------
@@ -166,25 +166,12 @@ def test_decoder_settings_come_in_lists_of_one_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "options"), [(0.0, (64,)), (0.09, (64,)), (0.11, (48, 64)), (0.25, (32, 48, 64)), (0.3, (16, 32, 48, 64))]
-)
-def test_options_open_one_by_one(done: float, options: tuple[int, ...]) -> None:
-    """Three smaller options, opened in equal intervals of the first 30 % of the training."""
-    space = opened(SPACE, done, 0.3)
-    assert all(choice.options == options for choice in space.choices) and space.largest == SPACE.largest
-    assert opened(SPACE, done, 0.0) == SPACE
-
-
-def test_choices_with_fewer_options_open_sooner() -> None:
-    space = Space((Choice("wide", (1, 2, 3, 4)), Choice("deep", (1, 2), "depth"), Choice("fixed", (8,))))
-    assert [choice.options for choice in opened(space, 0.4, 1.0).choices] == [(3, 4), (1, 2), (8,)]
-
-
-@pytest.mark.parametrize(
     ("settings", "match"),
     [
         ({"branches": "apart"}, "independent"),
         ({"progressive": 1.5}, "between 0 and 1"),
+        ({"warm_share": -0.1}, "between 0 and 1"),
+        ({"warm_share": 0.5, "progressive": 0.4}, r"at least warm_share \(0.5\)"),
         ({"decoders_per_encoder": 0}, "one or more"),
         ({"decoders_per_encoder": 2, "branches": "together"}, "another branches"),
         ({"decoders_per_encoder": 2, "balance": "nash"}, "another balance"),

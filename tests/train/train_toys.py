@@ -80,6 +80,15 @@ class Stop(SilentTask, Silent):
             raise KeyboardInterrupt
 
 
+def stopped(out: Path, config: TrainConfig, at: int, elastic: ElasticModel) -> None:
+    """Train in this folder, and interrupt it at the end of a step."""
+    try:
+        train(elastic, toy_tasks(), ToySplit(), config, out, seed=0, progress=Stop(at))
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("the training ended before it was interrupted")
+
+
 def curve(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
 
@@ -137,9 +146,10 @@ def toy_elastic(seed: int = 0, round_to: int = 4) -> ElasticModel:
 
 
 def long_train(out: Path, precision: str) -> dict[str, torch.Tensor]:
-    """A sandwich run of ninety short steps in the given precision."""
+    """A sandwich run of ninety short steps in the given precision; channels are sorted before every sixth."""
     elastic = toy_elastic()
-    config = sandwich_config(epochs=15, precision=precision, channels_last="always", checkpoint_seconds=0.05)
+    arithmetic = {"precision": precision, "channels_last": "always"}
+    config = sandwich_config(epochs=15, resort_epochs=1, **arithmetic, checkpoint_seconds=0.05)
     train(elastic, toy_tasks(), ToySplit(), config, out, seed=3)
     return elastic.state()
 

@@ -86,6 +86,9 @@ class Bandit(Balance):
         if self.window_T.sum() >= len(self.tasks):
             self._reward()
 
+    def moved(self) -> None:
+        self.latest_TD.zero_()  # no influence is counted until tasks are trained again
+
     def _reward(self) -> None:
         """Exp3 with the rewards of the window; then a new window."""
         tasks = len(self.tasks)

@@ -66,3 +66,6 @@ class Balance(nn.Module):
 
     def end_epoch(self) -> None:
         """Called after the last step of each epoch."""
+
+    def moved(self) -> None:
+        """Called when channels changed places: what was kept of gradients, entry by entry, means nothing any more."""

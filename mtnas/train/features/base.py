@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtnas.elastic.features import FeatureMap
+from mtnas.elastic.sort import Along, Order
 
 #: Added to sums of squares; far below those of any map that is not constant.
 EPSILON = 1e-6
@@ -46,6 +47,9 @@ class FeatureForm(nn.Module):
     def distance(self, number: int, student_BCN: Tensor, teacher_BCN: Tensor, kept_C: np.ndarray) -> Tensor:
         """One number for map `number`; `kept_C` are the teacher's channels that the student has."""
         raise NotImplementedError
+
+    def moved(self, order: Order, along: Along) -> None:
+        """Channels changed places (see `ElasticModel.sort_channels`): what is learned for each follows, in place."""
 
     def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor], kept: Sequence[np.ndarray]) -> Tensor:
         """Mean over the maps; gradients reach the students and the form's own parameters only."""
