@@ -107,6 +107,12 @@ def blocks() -> nn.Module:
     return Forked(nn.Sequential(zoo.conv_bn(16, 16), mtnas.OneOf(options), nn.ReLU()))
 
 
+def everything() -> nn.Module:
+    """All kinds of choices at once: widths, blocks that may be left out, kernels, experts, and any input size."""
+    middle = nn.Sequential(Kernels(), mtnas.SumOf([bottleneck(16, 16), Gated(16, 8), bottleneck(16, 12)]), nn.ReLU())
+    return Forked(middle, mtnas.OneOf({"none": nn.Identity(), "conv": zoo.conv_bn(16, 16)}))
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "operators": operators,
     "experts": experts,
@@ -133,6 +139,6 @@ FORKS: dict[str, dict[str, tuple[str, ...]]] = {
 def network(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = ZOO[name]()
+        model = everything() if name == "everything" else ZOO[name]()
     zoo.randomise(model)
     return model.eval()

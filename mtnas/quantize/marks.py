@@ -58,6 +58,12 @@ class Marks:
     biases: tuple[Bias, ...]
     absorbed: dict[str, str]
 
+    def final(self, name: str) -> str:
+        """The tensor that a tensor becomes once the activations behind it have disappeared; there may be several."""
+        while name in self.absorbed:
+            name = self.absorbed[name]
+        return name
+
 
 def mark_tensors(graph: onnx.GraphProto, dialect: Dialect, excluded: Collection[str]) -> Marks:
     """Decide for a float graph with named nodes and inferred types; `excluded` nodes stay in float."""

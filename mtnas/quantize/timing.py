@@ -135,7 +135,7 @@ class _Copy:
                 continue
             self.nodes.append(self._rewired(node, biases))
             for name in node.output:
-                self._pair_behind(self.marks.absorbed.get(name, name))
+                self._pair_behind(self.marks.final(name))
         return self._model(graph)
 
     def _model(self, graph: onnx.GraphProto) -> onnx.ModelProto:
@@ -160,7 +160,7 @@ class _Copy:
             del copy.attribute[:]
             copy.attribute.extend(kept)
         for index, name in enumerate(node.output):
-            final = self.marks.absorbed.get(name, name)
+            final = self.marks.final(name)
             in_front = final in self.marks.tensors and final in self.outputs
             copy.output[index] = f"{final}_QuantizeLinear_Input" if in_front else final
         return copy

@@ -89,7 +89,10 @@ class Shipping:
             return None
         plan = self._graph.at(selection).plan
         mask = plan.units.mask(selection)
-        axes: Mapping[int, np.ndarray] = plan.folded.labels[name].axes if name in plan.folded.labels else {}
+        labelled = plan.folded.labels.get(name)
+        if labelled is not None and labelled.shape != self.arrays[name].shape:
+            return None  # another array: names that the exporter made up mean something else at another input size
+        axes: Mapping[int, np.ndarray] = labelled.axes if labelled is not None else {}
         keep = {str(axis): _positions(mask[labels]) for axis, labels in axes.items() if not mask[labels].all()}
         return keep if sliced(self.arrays[name], keep).tobytes() == raw else None
 
