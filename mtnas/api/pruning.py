@@ -62,6 +62,7 @@ def prune(
 
     Every step removes the channels that matter least for the time they cost, and stays only when the measurement shows
     that it won time and no floor is missed. Nothing is trained: `mtnas.finetune(pruned, ..., teacher=model)` is next.
+    A `OneOf` keeps the option that runs alone, a `SumOf` all its branches.
 
     Args:
         model: `image (B,C,H,W) -> dict[task, Tensor]`.

@@ -75,7 +75,7 @@ def train(
         phases = phase_costs(elastic, config, objective.asked)
         progress.note(f"train: {cost_text(phases)}")
         cost, work = whole_cost(phases).to_json(), [(phase.share, phase.cost.ratio) for phase in phases]
-        before = Resorting(elastic, config, objective.features, objective.balance, objective.parts)
+        before = Resorting(elastic, config, objective.features, objective.balance, objective.parts, objective.asked)
         return fit(FitJob(objective, split, config, out, seed, progress, "train", cost, watch, work, before))
     finally:
         elastic.weights_changed()

@@ -8,6 +8,7 @@ trained before becomes another one, and narrower ones begin with the strongest c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ class Resorting:
         config: says when.
         features: what is learned beside the network for its channels; None = nothing.
         balance: what it remembers of gradients is void afterwards.
+        tasks: those that are trained; None = all. Decoders of others stay as they are.
         parts: knows the processes; all take the leading one's order.
     """
 
@@ -40,6 +42,7 @@ class Resorting:
     features: Features | None
     balance: Balance
     parts: StepParts
+    tasks: Sequence[str] | None = None
 
     def __call__(self, moment: Moment, along: Along) -> dict[str, float]:
         """`resorted`: the share of units that changed places; empty when nothing was to sort."""
@@ -70,13 +73,14 @@ class Resorting:
         return {choice.name: int(choice.options[0]) for choice in widths if choice.name in self._free()}
 
     def _free(self) -> set[str]:
-        """Groups whose parameters are all trained: those of a frozen part keep their values to the bit."""
+        """Groups that tasks in training reach, without frozen parameters, which keep their values to the bit."""
+        learned = set(self.elastic.tasks if self.tasks is None else self.tasks)
         named = self.elastic.model.named_parameters(remove_duplicate=False)
         frozen = {name for name, parameter in named if not parameter.requires_grad}
         return {
             group.name
             for group in self.elastic.groups
-            if group.elastic and frozen.isdisjoint(m.name for m in group.members)
+            if group.elastic and learned & set(group.owners) and frozen.isdisjoint(m.name for m in group.members)
         }
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import fork_zoo
 import pytest
 import torch
 from api_subject import QUICK, Chain, example, modes, same, state_of
@@ -16,6 +17,7 @@ from zoo import image
 import mtnas
 from mtnas.base.errors import BudgetMissed, CheckpointError, DataError, DeviceMissing, FloorMissed, JobError, ModelError
 from mtnas.base.files import write_text
+from mtnas.elastic.model import make_elastic
 from mtnas.measure.config import MeasureConfig
 from mtnas.measure.devices import read_device
 from mtnas.prune.config import PruneConfig
@@ -135,6 +137,28 @@ def test_taylor_where_there_are_losses() -> None:
     )
     assert [step.removed for step in plain.result.steps] == [step.removed for step in loud.result.steps]
     assert plain.result.met
+
+
+def test_a_fork_keeps_the_option_that_runs() -> None:
+    """Not the largest one: what is pruned is the network as it answers. And pruned is masked."""
+    model = fork_zoo.network("kernels")
+    config = PruneConfig(criterion="l1", step=4, min_units=4, max_steps=6)
+    pruned, result = mtnas.prune(model, image(1), budget={"macs": "70%"}, config=config)
+    assert result.kept == "pruned" and result.met
+    assert list(pruned.get_submodule("middle.0.depthwise.options")._modules) == ["k5"]
+    assert set(model.get_submodule("middle.0.depthwise.options")._modules) == {"k3", "k5", "k7"}
+    masked = make_elastic(model, image(1), round_to=4)
+    state = dict(masked.model.named_parameters())
+    with torch.no_grad():
+        for group in masked.groups:
+            removed = [
+                unit for step in result.steps if step.accepted and step.group == group.name for unit in step.removed
+            ]
+            for member in (m for m in group.members if m.role != "in" and m.name in state):
+                rows = state[member.name].movedim(member.axis, 0)
+                rows[[position for unit in removed for position in member.positions_UK[unit]]] = 0.0
+        for task, expected in masked.model(image(2)).items():
+            torch.testing.assert_close(pruned(image(2))[task], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_call_continues(tmp_path: Path) -> None:

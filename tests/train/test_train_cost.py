@@ -95,6 +95,24 @@ def test_the_mean_step_lies_between_the_smallest_and_the_largest() -> None:
     assert served.networks > 3.0 and served.shared_passes == 2.0
 
 
+@pytest.mark.parametrize("tasks", [("depth",), ("segmentation",)])
+def test_some_tasks_cost_what_they_compute(tasks: tuple[str, ...]) -> None:
+    """Decoders of other tasks do not run, and make no difference between networks."""
+    elastic, config = toy_elastic(), sandwich_config(random_widths=6, decoders_per_encoder=2)
+    wished = {name: task for name, task in toy_tasks().items() if name in tasks}
+    objective = Sandwich(elastic, wished, config, seed=0)
+    batch = StepBatch(3, *ToySplit().batch(np.arange(IMAGES)), Mode("float32", channels_last=False))
+    archs = objective.archs(batch)
+    told = StepCounter(elastic, config, tasks).step(archs)
+    other = [c.name for c in elastic.space.choices if c.owners and set(c.owners).isdisjoint(tasks)]
+    kept = [tuple((n, o) for n, o in arch.options if n not in other) for alike in archs for arch in alike]
+    assert other and len(set(kept)) == len(kept)
+    with watched(elastic) as macs:
+        objective.accumulate(batch)
+    assert macs["forward"] == pytest.approx(told.forward_macs) and macs["backward"] == pytest.approx(told.backward_macs)
+    assert told.plain_macs < StepCounter(elastic, config).step([]).plain_macs
+
+
 def test_a_mean_is_a_mean() -> None:
     counter = StepCounter(toy_elastic(), sandwich_config())
     one, other = counter.step([]), counter.step([[counter.elastic.space.smallest]])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from step_toys import assert_close
-from together import USABLE, case
+from together import OPTIONS, USABLE, case
 from train_toys import ToySplit, curve, plain_config, same, stored_step, toy_net, toy_tasks
 
 from mtnas.base.errors import DataError, ProcessLost
@@ -24,6 +24,7 @@ from mtnas.train.ranks import Ranks, told
 
 SCRIPT = Path(__file__).with_name("together.py")
 CASES = [*(f"balance-{name}" for name in USABLE), "sandwich-plain", "sandwich-features", "sandwich-parts", "uneven"]
+IN_PARTS = [f"options-{name}" for name in OPTIONS]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -52,7 +53,7 @@ def weights(out: Path, name: str, rank: int) -> dict[str, torch.Tensor]:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases, trained by two processes."""
     out = tmp_path_factory.mktemp("pair")
-    finished(torchrun(out, CASES))
+    finished(torchrun(out, [*CASES, *IN_PARTS]))
     return out
 
 
@@ -62,7 +63,19 @@ def test_two_processes_train_as_one(pair: Path, tmp_path: Path, name: str) -> No
     assert_close(weights(pair, name, 0), alone)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_two_processes_are_one_that_takes_as_many_parts(pair: Path, tmp_path: Path, name: str) -> None:
+    """Also what belongs to one part of a step: batch-norm, and features that are standardised over images."""
+    alone = case(f"options-{name}", tmp_path / "alone", accumulate=2 * int(str(OPTIONS[name].get("accumulate", 1))))
+    assert_close(learned(weights(pair, f"options-{name}", 0)), learned(alone))
+
+
+def learned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Without statistics of averaged weights, which are estimated from images part by part."""
+    return {name: tensor for name, tensor in state.items() if "running" not in name}
+
+
+@pytest.mark.parametrize("name", [*CASES, *IN_PARTS])
 def test_processes_agree_to_the_bit(pair: Path, name: str) -> None:
     assert same(weights(pair, name, 0), weights(pair, name, 1))
 

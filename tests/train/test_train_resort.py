@@ -184,6 +184,20 @@ def test_frozen_parts_keep_their_values() -> None:
     assert fields["resorted"] > 0 and all(torch.equal(frozen[name], before[name]) for name in before)
 
 
+def test_decoders_of_other_tasks_stay(tmp_path: Path) -> None:
+    """Their tensors keep their values, but for the order of the shared channels that they read."""
+    elastic = shuffled(normed_elastic())
+    before = elastic.state()
+    config = sandwich_config(resort_epochs=1, warm_share=0.4)
+    train(elastic, {"depth": toy_tasks()["depth"]}, ToySplit(), config, tmp_path, seed=0)
+    after = elastic.state()
+    assert [line for line in curve(tmp_path) if line.get("resorted")]
+    assert torch.equal(before["segmentation.2.weight"], after["segmentation.2.weight"])
+    assert not torch.equal(before["depth.2.weight"], after["depth.2.weight"])
+    assert not torch.equal(before["segmentation.0.weight"], after["segmentation.0.weight"])
+    assert torch.equal(before["segmentation.0.weight"].sort(1)[0], after["segmentation.0.weight"].sort(1)[0])
+
+
 def test_memories_of_gradients_are_void() -> None:
     balance = make_balance("bandit", {"a": 1.0, "b": 1.0})
     balance.latest_TD.fill_(1.0)

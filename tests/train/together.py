@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from step_toys import norm_free, sandwiched, tuned
+from step_toys import norm_free, normed, normed_elastic, sandwiched, tuned
 from train_toys import toy_elastic
 
 from mtnas.base.optional import available
@@ -20,6 +20,13 @@ from mtnas.train.ranks import joined
 
 #: no augmentation: each process draws its own
 ALIKE = {"augment": False, "batch_size": 8}
+#: options of a sandwich with batch-norm; one process does the same in twice as many parts of a step
+OPTIONS: dict[str, dict[str, object]] = {
+    "reused": {"feature_distill": "slice", "decoders_per_encoder": 2, "random_widths": 1, "start": "start.pt"},
+    "resorted": {"feature_distill": "project", "resort_epochs": 1, "ema": 0.9},
+    "opening": {"feature_distill": "attention", "warm_share": 0.2, "progressive": 0.7, "accumulate": 2, "ema": 0.5},
+    "weighed": {"feature_distill": "gram", "balance": "nash" if available("torchjd") else "dwa", "resort_epochs": 1},
+}
 USABLE = [name for name in sorted(BALANCES) if all(map(available, EXTRAS.get(name, ())))]
 
 
@@ -31,12 +38,26 @@ def case(name: str, out: Path, **more: object) -> dict[str, torch.Tensor]:
     if kind == "sandwich":
         settings = {"features": {"feature_distill": "project"}, "parts": {"accumulate": 2, "ema": 0.9}}.get(detail, {})
         return sandwiched(out, **ALIKE, **settings, **more)
+    if kind == "options":
+        settings = {**ALIKE, **OPTIONS[detail], **more}
+        if "start" in settings:
+            settings["start"] = start_file(out.parent)
+        return sandwiched(out, normed_elastic(), **settings)
     if kind == "uneven":  # seven images for two processes
         return tuned(out, norm_free(norm=True), **{**ALIKE, "batch_size": 7}, **more)
     assert kind == "long"  # batch-norm, augmentation, trials, everything on
     settings = {"accumulate": 2, "ema": 0.9, "balance": "famo", "batch_size": 8, "epochs": 12, "augment": True}
+    settings |= {"resort_epochs": 2}
     trials = {"precision": "float32", "channels_last": "always", "checkpoint_seconds": 0.05}
     return sandwiched(out, toy_elastic(seed=int(os.environ.get("RANK", "0"))), **settings, **trials, **more)
+
+
+def start_file(folder: Path) -> str:
+    """A checkpoint to start from; processes may write it at the same time."""
+    folder.mkdir(exist_ok=True)
+    written = folder / f"start.{os.getpid()}"
+    torch.save(normed(seed=3).state_dict(), written)
+    return str(written.rename(folder / "start.pt"))
 
 
 if __name__ == "__main__":
