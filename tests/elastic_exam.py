@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,9 +135,18 @@ def check_features(subject: Subject) -> None:
         known = dict(zip(subject.graph.feature_names, subject.graph.features(selection).tolist(), strict=True))
         found = describe(subject.graph.cut(selection))
         assert known["total/macs"] == subject.graph.counts(selection).macs == found["total/macs"]
+        check_sums(known)
         shared = known.keys() & found.keys()
         differ = {name for name in shared if not math.isclose(known[name], found[name], rel_tol=1e-9)}
         assert {name for name in differ if "grouped" not in name and "depthwise" not in name} == set(), selection
+
+
+def check_sums(features: Mapping[str, float]) -> None:
+    """The kinds of work at all places add up to the whole, and so does the traffic."""
+    placed = {name: value for name, value in features.items() if "@" in name}
+    for whole, amount in (("total/macs", "macs"), ("total/macs16", "macs16"), ("total/bytes16", "bytes16")):
+        found = sum(value for name, value in placed.items() if name.rpartition("/")[2] == amount)
+        assert math.isclose(found, features[whole], rel_tol=1e-9), (whole, found, features[whole])
 
 
 def check_delivered(subject: Subject, folder: Path) -> None:

@@ -107,6 +107,23 @@ def blocks() -> nn.Module:
     return Forked(nn.Sequential(zoo.conv_bn(16, 16), mtnas.OneOf(options), nn.ReLU()))
 
 
+class Cell(nn.Module):
+    """A sum of edges, each with operators of its own: which of them the sum runs in depends on all of them."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+
+        def kernel(size: int) -> nn.Module:
+            convolution = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+        self.one = mtnas.OneOf({"none": nn.Identity(), "k1": kernel(1), "k5": kernel(5)})
+        self.other = mtnas.OneOf({"none": nn.Identity(), "pool": nn.AvgPool2d(3, 1, 1), "k3": kernel(3)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.one(x) + self.other(x))
+
+
 def everything() -> nn.Module:
     """All kinds of choices at once: widths, blocks that may be left out, kernels, experts, and any input size."""
     middle = nn.Sequential(Kernels(), mtnas.SumOf([bottleneck(16, 16), Gated(16, 8), bottleneck(16, 12)]), nn.ReLU())

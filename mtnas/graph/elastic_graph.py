@@ -18,7 +18,7 @@ from mtnas.base.groups import ChannelGroup, Selection, Size
 from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
-from mtnas.graph.features import FeatureTable, make_features
+from mtnas.graph.features import FeatureTable, in_order, make_features
 from mtnas.graph.forks import Forks, GraphFork, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
@@ -269,14 +269,14 @@ class ElasticGraph:
         values = graph._features.values(selection)
         if not (self.bypasses or self.resized or self.forks):
             return values
-        found = dict(zip(graph._features.names, values, strict=True))
-        return np.array([found.get(name, 0.0) for name in self.feature_names])
+        return in_order(dict(zip(graph._features.names, values.tolist(), strict=True)), self.feature_names)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Those of the whole network; then what appears only in smaller ones, since neighbours fuse anew.
 
-        At every input size, every block and every option of a fork is tried alone, and all together.
+        At every input size, every block and every option of a fork is tried alone, and all together. What other
+        combinations fuse differently counts for the nearest of these names (`in_order`).
         """
         depths = [(), *((name,) for name in self.bypasses), tuple(sorted(self.bypasses))]
         sized = [self.resized_to(size) for size in (None, *self.sizes)]

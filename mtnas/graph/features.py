@@ -12,7 +12,7 @@ Names: `const`, `total/..`, `branch/<name>/..`, `class/<kind>@<place>/..`, `move
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from mtnas.base.groups import Selection
 from mtnas.graph.branches import tensor_branches
 from mtnas.graph.features_subject import Move, Subject, layer_name, list_moves, place_of, whole_kind
 from mtnas.graph.labels import Labelled, Units
+from mtnas.graph.operators import TRAFFIC
 from mtnas.graph.plan import Plan
 from mtnas.graph.rows import ONE, RowTable, Terms, width_vector
 from mtnas.graph.work import Work, list_work
@@ -124,6 +125,30 @@ def make_table(subject: Subject) -> FeatureTable:
         names=tuple(sums.columns),
         matrix_RG=rows.matrix_RG,
     )
+
+
+def in_order(found: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
+    """Features in the order of these names, 0 where nothing is found.
+
+    What fuses depends on the neighbours, so that a network may have a kind that no name is for. No work is lost then:
+    it counts for the same kind without the sum inside, or with it; traffic for other traffic at the same place.
+    """
+    places = {name: number for number, name in enumerate(names)}
+    values_F = np.zeros(len(names))
+    for name, value in found.items():
+        at = next((places[other] for other in (name, *_stand_ins(name)) if other in places), None)
+        if at is not None:
+            values_F[at] += value
+    return values_F
+
+
+def _stand_ins(name: str) -> Iterator[str]:
+    kind, at, rest = name.partition("@")
+    if not at:
+        return
+    yield kind.removesuffix("+add") + at + rest if kind.endswith("+add") else f"{kind}+add{at}{rest}"
+    if kind.startswith("move/"):
+        yield from (f"move/{other}{at}{rest}" for other in ("elementwise", "add", *TRAFFIC))
 
 
 def _work_names(subject: Subject, item: Work) -> Iterator[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import fork_zoo
@@ -10,6 +11,7 @@ import onnx
 import pytest
 import torch
 import zoo
+from elastic_exam import check_sums
 from graph_exam import check_answering, check_counts, check_cut
 
 from mtnas.base.errors import SpaceError
@@ -107,6 +109,23 @@ def test_features_are_those_of_the_file_that_is_left(pair: tuple[ElasticModel, E
         shared = known.keys() & found.keys()
         assert {name: known[name] for name in shared} == pytest.approx({name: found[name] for name in shared})
         assert known["total/macs"] == graph.counts(selection).macs
+
+
+def test_no_work_is_lost_in_combinations_that_fuse_anew() -> None:
+    """All nine networks of a cell: a sum runs inside another convolution in some, which no name is for."""
+    model = fork_zoo.Forked(fork_zoo.Cell()).eval()
+    elastic = make_elastic(model, zoo.image(), rules=SpaceRules(operators=True), prove=False)
+    graph = graph_of(elastic)
+    names, unnamed = set(graph.feature_names), 0
+    options = {item.fork.name: item.fork.options for item in graph.forks}
+    for taken in itertools.product(*options.values()):
+        selection = Selection.of({}, chosen=dict(zip(options, taken, strict=True)))
+        found = describe(graph.cut(selection))
+        unnamed += any("/conv1x1+add@" in name for name in found.keys() - names)
+        known = dict(zip(graph.feature_names, graph.features(selection).tolist(), strict=True))
+        assert known["total/macs"] == graph.counts(selection).macs
+        check_sums(known)
+    assert unnamed
 
 
 def test_the_device_puts_the_same_bytes_together(pair: tuple[ElasticModel, ElasticGraph]) -> None:
