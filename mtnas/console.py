@@ -55,10 +55,9 @@ class LineTask:
     def _line(self, fields: dict[str, float | int | str]) -> None:
         elapsed = time.monotonic() - self._began
         rate = (self._done - self._first) / elapsed if elapsed > 0 else 0.0
-        eta = f"  eta {max(self._total - self._done, 0) / rate:.0f} s" if rate > 0 else ""
-        self._console.print(
-            f"  {self._title} {self._done}/{self._total}{eta}  {_text(fields)}", highlight=False, markup=False
-        )
+        left = f"eta {max(self._total - self._done, 0) / rate:.0f} s" if rate > 0 and "eta" not in fields else ""
+        parts = (f"{self._title} {self._done}/{self._total}", left, _text(fields))
+        self._console.print("  " + "  ".join(part for part in parts if part), highlight=False, markup=False)
 
     def __enter__(self) -> LineTask:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -36,6 +37,15 @@ def _one_table_of_operators() -> None:
         return
     once = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
     ONNXRegistry.from_torchlib = once  # type: ignore[assignment, method-assign]
+
+
+@pytest.fixture
+def first_export() -> None:
+    """The next export reads its operators anew, and says what it says then."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        ONNXRegistry.from_torchlib.cache_clear()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module", autouse=True)

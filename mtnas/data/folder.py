@@ -160,7 +160,10 @@ def read_rows(tree: Tree, targets: dict[str, Target], pictures: dict[str, str]) 
     reader = csv.DictReader(io.StringIO(tree.text("labels.csv")))
     if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
         raise DataError(
-            f"the columns {', '.join(needed)}", received=f"no {', '.join(missing)}", where=where, cure=LAYOUT_CURE
+            f"the columns {', '.join(needed)}",
+            received=f"no {', '.join(missing)}, but {', '.join(map(repr, reader.fieldnames or ()))}",
+            where=where,
+            cure=f"columns are parted by commas; {LAYOUT_CURE}",
         )
     rows: dict[str, Row] = {}
     for number, row in enumerate(reader, start=2):

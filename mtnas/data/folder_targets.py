@@ -24,6 +24,7 @@ ENDINGS = (".png", ".npy")
 CORNERS = ("x0", "y0", "x1", "y1")
 OPTIONS = {"depth": "unit_m", "disparity": "unit"}
 NOT_SCORED = 128
+MASK_CURE = "store numbers in one channel of 8 bits (mode L or P), not colours"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Target:
                 _EXPECTED[self.kind].format(", ".join(self.classes)),
                 received=", ".join(cells),
                 where=f"{tree.where('labels.csv')}: {name}, {self.name}",
+                cure="mend the cell; leave it empty where there is no label",
             ) from error
 
     def _cells(self, cells: list[str]) -> Any:
@@ -98,17 +100,20 @@ class Target:
     def _dense(self, tree: Tree, file: str) -> np.ndarray:
         where, numbers = tree.where(file), file.endswith(".npy")
         if self.kind in {"segmentation", "parts"}:
-            labels = array(tree, file, ()) if numbers else image(tree, file, 1)
-            allowed = [*range(len(self.classes)), IGNORE]
-            return within(labels, allowed, where, f"classes 0 to {len(self.classes) - 1}, or 255").astype(np.uint8)
+            labels = array(tree, file, ()) if numbers else image(tree, file, 1, cure=MASK_CURE)
+            allowed, what = [*range(len(self.classes)), IGNORE], f"classes 0 to {len(self.classes) - 1}, or 255"
+            cure = f"mend the mask, or name all classes of {self.name} in folder.yaml"
+            return within(labels, allowed, where, what, cure).astype(np.uint8)
         if self.kind in {"edges", "saliency"}:
-            mask = array(tree, file, ()) if numbers else image(tree, file, 1)
-            within(mask, [0, 1, NOT_SCORED, 255], where, "0 = no, 1 or 255 = yes, 128 = not scored")
+            mask = array(tree, file, ()) if numbers else image(tree, file, 1, cure=MASK_CURE)
+            within(mask, [0, 1, NOT_SCORED, 255], where, "0 = no, 1 or 255 = yes, 128 = not scored", MASK_CURE)
             return np.where(mask == NOT_SCORED, IGNORE, (mask == 1) | (mask == 255)).astype(np.uint8)
         if self.kind == "normals":
             if numbers:
                 return unit_normals(array(tree, file, (3,)), where)
-            return unit_normals((image(tree, file, 3).astype(np.float32) - 128) / 127, where)
+            return unit_normals(
+                (image(tree, file, 3, cure="store 127 n + 128 as RGB").astype(np.float32) - 128) / 127, where
+            )
         return self._lengths(tree, file)
 
     def _lengths(self, tree: Tree, file: str) -> np.ndarray:
@@ -123,7 +128,7 @@ class Target:
                 where=f"folder.yaml: targets.{self.name}",
                 cure=f"write {OPTIONS[self.kind]}: 0.001 when steps are thousandths",
             )
-        steps = image(tree, file, 1, dtype=np.uint16)
+        steps = image(tree, file, 1, dtype=np.uint16, cure="store one channel of 16 bits, or metres as .npy")
         values = steps.astype(np.float32) * np.float32(self.unit)
         return np.where(steps == 0, np.float32(-1), values) if self.kind == "disparity" else values
 

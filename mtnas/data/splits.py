@@ -41,6 +41,7 @@ def held_back(groups: Sequence[tuple[Key, ...]], wanted: int, split: str = "cali
             f"at most {len(held)} images, so that whole scenes are left to train on",
             received=str(wanted),
             where=f"data.{split}",
+            cure=f"the set has {total} images left for train and {split}: ask for fewer, or add images",
         )
     return tuple(held)
 

@@ -136,7 +136,7 @@ def _complain(wanted: int, missing: Sequence[str], where: str) -> None:
 
 def image(
     tree: Tree, name: str, channels: int, *, size: tuple[int, int] | None = None, dtype: type = np.uint8,
-    convert: bool = False,
+    convert: bool = False, cure: str = "",
 ) -> np.ndarray:  # fmt: skip
     """A decoded image, (H,W,3) or (H,W); palette images give their indices.
 
@@ -144,6 +144,7 @@ def image(
         size: required height and width.
         dtype: required type of the values; int32 PNGs of 16 bits count as uint16.
         convert: turn grey and transparent pictures into RGB instead of refusing them.
+        cure: what to do about another type or shape.
     """
     where = tree.where(name)
     try:
@@ -155,7 +156,7 @@ def image(
         array = array.astype(np.uint16)
     if array.dtype == np.bool_ and dtype is np.uint8:
         array = array.astype(np.uint8)
-    return checked(array, where, (3,) if channels == 3 else (), size, dtype)
+    return checked(array, where, (3,) if channels == 3 else (), size, dtype, cure)
 
 
 def _rgb(picture: Image.Image, where: str) -> Image.Image:
@@ -178,8 +179,9 @@ def _rgb(picture: Image.Image, where: str) -> Image.Image:
 
 
 def checked(
-    array: np.ndarray, where: str, inner: tuple[int, ...], size: tuple[int, int] | None, dtype: type | None = None
-) -> np.ndarray:
+    array: np.ndarray, where: str, inner: tuple[int, ...], size: tuple[int, int] | None, dtype: type | None = None,
+    cure: str = "",
+) -> np.ndarray:  # fmt: skip
     """The array, or an error when its axes, size or type are others; any real type without `dtype`."""
     right = array.ndim == 2 + len(inner) and array.shape[2:] == inner and size in (None, array.shape[:2])
     right = right and (array.dtype == dtype if dtype else array.dtype.kind in "fiu")
@@ -189,7 +191,7 @@ def checked(
             f"{np.dtype(dtype).name if dtype else 'numbers'} of shape ({shape})",
             received=f"{array.dtype.name} of shape {array.shape}",
             where=where,
-            cure="another packaging of this set stores it in another way; see the preset's layout",
+            cure=cure or "another packaging of this set stores it in another way; see the preset's layout",
         )
     return array
 
@@ -207,7 +209,7 @@ def array(tree: Tree, name: str, inner: tuple[int, ...], *, size: tuple[int, int
     return value
 
 
-def within(value: np.ndarray, allowed: Sequence[int] | np.ndarray, where: str, what: str) -> np.ndarray:
+def within(value: np.ndarray, allowed: Sequence[int] | np.ndarray, where: str, what: str, cure: str = "") -> np.ndarray:
     """The labels, or an error naming the first one that is not allowed."""
     wrong = np.setdiff1d(np.unique(value), np.asarray(allowed))
     if len(wrong):
@@ -215,7 +217,7 @@ def within(value: np.ndarray, allowed: Sequence[int] | np.ndarray, where: str, w
             what,
             received=f"{wrong[0]:g} on {int((value == wrong[0]).sum())} pixels",
             where=where,
-            cure="these labels belong to another packaging of the set",
+            cure=cure or "these labels belong to another packaging of the set",
         )
     return value
 

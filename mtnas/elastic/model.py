@@ -92,9 +92,10 @@ def make_elastic(
     example = example_inputs.detach().clone()
     ignored = ignored_names(model, ignored_layers)
     rules = rules or SpaceRules()
-    structure = find_structure(network, example, ignored, rules, prove)
-    if rules.depth or blocks:
-        structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
+    with torch.enable_grad():  # owners are told by gradients, wherever this is called
+        structure = find_structure(network, example, ignored, rules, prove)
+        if rules.depth or blocks:
+            structure = find_blocks(copy.deepcopy(network), structure, example, blocks)
     structure = replace(structure, inputs=find_sizes(network, example, rules.resolution))
     chosen = skippable_names(structure.blocks) or offered(structure.forks) or structure.inputs.sizes
     if not any(group.elastic for group in structure.groups) and not chosen:
@@ -346,10 +347,8 @@ class ElasticModel:
         statistics: Mapping[str, Tensor] | None = None,
         tasks: Iterable[str] | None = None,
     ) -> nn.Module:
-        """The selected network as a plain module with weights of its own, in evaluation mode.
-
-        With `tasks`, or found by `configure` for some, it answers these alone; what only others need is not in it.
-        """
+        """The selected network as a plain module with weights of its own, in evaluation mode; with `tasks`, or found by
+        `configure` for some, it answers these alone, and what only others need is not in it."""
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         subset = self.answering((getattr(selection, "tasks", ()) or None) if tasks is None else tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)

@@ -31,6 +31,7 @@ def outcome(run: RunFolder, stage: str) -> dict[str, Any]:
             "passed": bool(verify["passed"]),
             "table": verify["table"],
             "heads": verify["heads"],
+            "delivered": _delivered(run),
             "model": str(run.stage("export") / "model.onnx"),
         }
     if last == "certify":
@@ -41,11 +42,18 @@ def outcome(run: RunFolder, stage: str) -> dict[str, Any]:
     return result
 
 
+def _delivered(run: RunFolder) -> str:
+    """The row of the table whose file is delivered."""
+    if run.result("quantize", _FILES["quantize"])["delivered"] == "int8":
+        return "int8"
+    return str(run.result("prune", _FILES["prune"])["kept"])
+
+
 def outcome_text(result: dict[str, Any]) -> str:
     """The same for people."""
     if "table" not in result:
         return f"{result['stage']}: done, see {result['run']}/{FOLDERS[result['stage']]}"
-    lines = ["", *_table(result["table"]), *_deltas(result.get("references") or {}), ""]
+    lines = ["", *_table(result["table"], result.get("delivered", "")), *_deltas(result.get("references") or {}), ""]
     if "met" in result:
         lines += certificate_text(result["result"])
     lines += [
@@ -68,13 +76,14 @@ def _deltas(references: dict[str, Any]) -> list[str]:
     return [f"{references['columns'][headline]} against {references['against']}: {shown or why}"]
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    """Networks as rows; each task's primary metric, then costs."""
-    heads = [f"{task} {cell['metric']}" for task, cell in rows[0]["primary"].items()]
+def _table(rows: list[dict[str, Any]], delivered: str) -> list[str]:
+    """Networks as rows; each task's primary metric with its unit and direction, then costs."""
+    cells = rows[0]["primary"]
+    heads = [" ".join(filter(None, (task, cell["metric"], cell["unit"], _sign(cell)))) for task, cell in cells.items()]
     header = ["network", *heads, "MMACs", "MB", "ms p50", "ms p95"]
     body = [
         [
-            row["name"],
+            row["name"] + (" *" if row["name"] == delivered else ""),
             *(f"{cell['value']:.4g}" for cell in row["primary"].values()),
             f"{row['macs'] / 1e6:.1f}",
             f"{row['size_mb']:.2f}",
@@ -84,4 +93,10 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         for row in rows
     ]
     widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *body]]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *body]]
+    return [*lines, "* delivered; (+) higher, (-) lower is better; metrics of the report split, latency of one image"]
+
+
+def _sign(cell: dict[str, Any]) -> str:
+    """Direction of a metric; runs of earlier versions do not tell it."""
+    return {True: "(+)", False: "(-)"}.get(cell.get("higher_is_better"), "")  # type: ignore[arg-type]

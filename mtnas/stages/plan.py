@@ -47,7 +47,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         seconds, step = seconds_by_stage(context, record, cost.ratio), context.width_step
         tasks = len(context.elastic.tasks)
         precisions = " and ".join(delivered_precisions(context))
-    steps = sizes["train"] // job.train.batch_size
+    steps = max(1, sizes["train"] // job.train.batch_size)  # a batch is at most the whole split
     return {
         "schema": "plan/1",
         "job": job.name,

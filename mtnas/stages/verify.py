@@ -95,7 +95,7 @@ def _row(
     """One network of the table: metrics on the report split, counted and measured costs."""
     counts = context.graph.counts(network.selection)
     primary = {
-        task: {"metric": spec.primary.name, "value": scores[task][spec.primary.name], "unit": spec.primary.unit}
+        task: {**spec.primary.to_json(), "metric": spec.primary.name, "value": scores[task][spec.primary.name]}
         for task, spec in context.tasks.items()
     }
     return {

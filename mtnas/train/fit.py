@@ -119,7 +119,7 @@ class Fitter:
                 batches = self.batches.stream(first, self.total, self.mode.ahead)
                 for step, batch in zip(range(first, self.total), batches, strict=True):
                     losses = self._step(step, batch)
-                    shown = {name: round(loss, 4) for name, loss in losses.items() if name != "total"}
+                    shown = {f"loss {name}": round(loss, 4) for name, loss in losses.items() if name != "total"}
                     bar.advance(1, **shown, **self.seen, eta=self._eta(first, step + 1))
         finally:
             if self.curves.board:
@@ -174,7 +174,7 @@ class Fitter:
             return {}
         with self.average.in_place() if self.average else nullcontext():
             scores = watch()
-        self.seen = {network: scores_text(values) for network, values in scores.items()}
+        self.seen = {f"scores of the {network}": scores_text(values) for network, values in scores.items()}
         return {"scores": scores}
 
     def _clip(self) -> float:

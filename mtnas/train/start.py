@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtnas.base.blocks import inside
-from mtnas.base.errors import CheckpointError
+from mtnas.base.errors import CheckpointError, said
 from mtnas.base.files import file_hash
 from mtnas.elastic.model import ElasticModel
 from mtnas.elastic.task_subset import Dropped
@@ -73,9 +73,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             "a safetensors file, or a state dict that torch.save wrote",
-            received=str(error).strip().partition("\n")[0][:160] or type(error).__name__,
+            received="code beside tensors" if isinstance(error, UnpicklingError) else said(error),
             where=str(path),
-            cure="save model.state_dict(), not the model",
+            cure="save model.state_dict(), not the model; or take a copy that is not damaged",
         ) from error
     return {name: tensor for name, tensor in _unwrapped(found, path).items() if isinstance(tensor, Tensor)}
 
@@ -131,7 +131,9 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, *
         for name, tensor in state.items()
         if name in own and tensor.shape != own[name].shape
     ]
+    spoilt = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     told = [
+        _listed("with NaN or infinity", spoilt),
         _listed("missing", [] if partial and state else missing),
         _listed("unexpected", [f"{name}{_nearest(name, missing)}" for name in unexpected]),
         _listed("of another shape", shaped),
@@ -141,7 +143,9 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, *
             f"the {len(own)} tensors of this network",
             received="; ".join(text for text in told if text),
             where=where,
-            cure="build the network that the checkpoint was saved from"
+            cure="take a checkpoint from before the training diverged"
+            if spoilt
+            else "build the network that the checkpoint was saved from"
             + ("" if partial or unexpected or shaped else ", or set train.start_partial: true to take what is there"),
         )
 

@@ -24,6 +24,12 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -95,23 +101,26 @@ def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from top_level(handler.body)
 
 
-def eager_imports(path: Path) -> set[str]:
+@cache
+def eager_imports(path: Path) -> frozenset[str]:
     """Everything that importing this file imports."""
-    return {name for node in top_level(tree(path).body) for name in names_imported(node, path)}
+    return frozenset(name for node in top_level(tree(path).body) for name in names_imported(node, path))
 
 
-def all_imports(path: Path) -> set[str]:
+@cache
+def all_imports(path: Path) -> frozenset[str]:
     """Everything this file imports anywhere, functions and `require` included."""
-    return {name for node in ast.walk(tree(path)) for name in (*names_imported(node, path), *lazy_names(node))}
+    return frozenset(name for node in nodes(path) for name in (*names_imported(node, path), *lazy_names(node)))
 
 
-def references(path: Path) -> set[str]:
+@cache
+def references(path: Path) -> frozenset[str]:
     """Modules of ours that this file imports or names in a string such as `"mtnas.tasks.depth:Depth"`."""
     found = {name for name in all_imports(path) if name.split(".")[0] == "mtnas"}
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and REFERENCE.fullmatch(node.value):
             found.add(node.value.partition(":")[0])
-    return found
+    return frozenset(found)
 
 
 def as_module(name: str) -> str | None:
@@ -124,6 +133,6 @@ def as_module(name: str) -> str | None:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node

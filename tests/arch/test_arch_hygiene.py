@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from arch_walk import ROOT, all_imports, functions, label, module_name, modules, room_of, sources, tree
+from arch_walk import ROOT, all_imports, functions, label, module_name, modules, nodes, room_of, sources, tree
 
 from mtnas.base.tables import lookup
 
@@ -53,7 +53,7 @@ def test_only_the_command_line_and_the_device_print() -> None:
     for path in sources():
         if room_of(module_name(path)) in {"cli", "device"}:
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 wrong.append(f"{label(path)}:{node.lineno}")
     assert not wrong, "\n".join(wrong)
@@ -72,10 +72,10 @@ def test_no_pickles() -> None:
     for path in sources():
         safe = {
             id(node.func)
-            for node in ast.walk(tree(path))
+            for node in nodes(path)
             if isinstance(node, ast.Call) and "weights_only=True" in map(ast.unparse, node.keywords)
         }
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if (
                 id(node) not in safe
                 and isinstance(node, ast.Attribute)
@@ -89,7 +89,7 @@ def test_no_global_random_state() -> None:
     wrong = []
     for path in sources():
         owners = {"np.random", "numpy.random"} | ({"random"} if "random" in all_imports(path) else set())
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.Attribute) or node.attr in SEEDED:
                 continue
             if ast.unparse(node.value) in owners:

@@ -99,6 +99,16 @@ def test_owners_are_the_tasks_behind_the_fork() -> None:
     assert owners == {"middle.depthwise": ("depth", "labels"), "depth.last": ("depth",), "labels.0": ("labels",)}
 
 
+def test_what_is_found_does_not_depend_on_who_asks() -> None:
+    """Owners are told by gradients, also for a caller who wants none."""
+    rules = SpaceRules(depth=True, operators=True, experts=True)
+    given = fork_zoo.network("decoder"), zoo.image(1)
+    expected = make_elastic(*given, round_to=4, rules=rules)
+    with torch.no_grad():
+        found = make_elastic(*given, round_to=4, rules=rules)
+    assert found.space == expected.space and found.forks == expected.forks and found.groups == expected.groups
+
+
 def test_the_multiply_adds_of_an_option_are_the_closed_form() -> None:
     elastic = elastic_of(fork_zoo.network("kernels"))
     assert elastic.forks[0].macs == tuple(24 * k * k * 16 * 16 for k in (3, 5, 7))

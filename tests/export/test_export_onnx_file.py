@@ -103,6 +103,7 @@ def test_models_that_break_the_contract_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("first_export")
 def test_exporting_is_silent_and_leaves_the_model_alone(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -1,18 +1,26 @@
-"""A whole run of a user's network with a `OneOf` and a `SumOf`: chosen in the search, delivered, reported; resumed."""
+"""A whole run of a network with a `OneOf` and a `SumOf`, and two input sizes: chosen, pruned, delivered, configured."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import tiny
+import torch
+from tiny import Done, FinishedRun, records
 
 from mtnas.base.groups import Selection
-from mtnas.graph.elastic_graph import ElasticGraph
+from mtnas.graph.prove import relative_error, run_model
+from mtnas.job.read import read_job
+from mtnas.space.arch import Arch
+from mtnas.stages.context import RunContext
+from mtnas.stages.network import Network
 
 NETWORK = """\
 import mtnas
@@ -44,42 +52,27 @@ JOB = (
     tiny.JOB.replace("model: {width: 16, blocks: [1, 1], output_stride: 8, head_width: 16, head_convs: 1}", "MODEL")
     .replace("MODEL", "model: {factory: 'forked_net:make'}")
     .replace("epochs: 3", "epochs: 1")
-    .replace("macs: 80%", "macs: 60%")  # the widths are held: only operators and experts can keep it
-    .replace("trials: 8", "trials: 6")
-    .replace("prune: {target: 20%", "prune: {enabled: false, target: 20%")
+    .replace("macs: 80%", "macs: 60%")
+    .replace("max_steps: 3", "max_steps: 2")
 )
-RULES = "shared: [1.0]\ndecoder: [1.0]\noperators: true\nexperts: true\n"
+RULES = "shared: [0.5, 1.0]\ndecoder: [1.0]\noperators: true\nexperts: true\nresolution: [0.5, 1.0]\n"
+SIZES = {"16x16", "32x32"}
 
 
-@pytest.mark.slow
-def test_a_run_chooses_operators_and_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, run, rules = tmp_path / "job.yaml", tmp_path / "run", tmp_path / "rules.yaml"
-    (tmp_path / "forked_net.py").write_text(NETWORK, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedRun]:
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("forks")
+    job, rules = folder / "job.yaml", folder / "rules.yaml"
+    (folder / "forked_net.py").write_text(NETWORK, encoding="utf-8")
     rules.write_text(RULES, encoding="utf-8")
     job.write_text(JOB.replace("space: {", f"space: {{rules: {rules}, "), encoding="utf-8")
-    first = tiny.finish(tiny.start("run", job, "--out", run, "--json", scratch=tmp_path), timeout_s=540.0)
-    assert first.code == 0, first.err
-    space, search = read(run, "1-space/space.json"), read(run, "4-search/search.json")
-    assert {fork["name"]: fork["options"] for fork in space["forks"]} == {
-        "operator": ["none", "k3", "k5"],
-        "mix": ["1", "2", "3"],
-    }
-    arch, chosen = search["chosen"]["arch"], search["chosen"]["chosen"]
-    assert chosen == {"operator": arch["operator/operator"], "mix": str(arch["mix/experts"])}
-    assert len({(row["arch"]["operator/operator"], row["arch"]["mix/experts"]) for row in trials(run)}) >= 4
-    assert search["chosen"]["costs"]["macs"]["value"] <= 0.6 * space["largest"]["macs"]
-    delivered = Selection.from_json(read(run, "5-prune/delivered.json")["selection"])
-    cut = ElasticGraph.load(run / "1-space" / "graph").cut(delivered)
-    whole = 1 + (arch["operator/operator"] != "none") + arch["mix/experts"] + 2
-    for model in (cut, onnx.load_model(str(run / "7-export" / "model.onnx"))):
-        assert sum(node.op_type == "Conv" for node in model.graph.node) == whole
-    page = (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Operators and experts, before and after" in page and "All 2 forks" in page
-    (run / "DONE").unlink(missing_ok=True)
-    again = tiny.finish(tiny.start("run", job, "--out", run, "--json", scratch=tmp_path), timeout_s=240.0)
-    assert again.code == 0 and "search: unchanged, skipped" in again.err
-    assert read(run, "4-search/search.json") == search
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(str(folder))
+        done = tiny.finish(tiny.start("run", job, "--out", folder / "run", "--json", scratch=folder), timeout_s=540.0)
+        assert done.code == 0, done.err
+        yield FinishedRun(job, folder / "run", done)
 
 
 def read(run: Path, name: str) -> Any:
@@ -87,5 +80,70 @@ def read(run: Path, name: str) -> Any:
 
 
 def trials(run: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (run / "4-search" / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if "arch" in row]
+    return [row for row in records(run / "4-search" / "trials.jsonl") if "arch" in row]
+
+
+def convolutions(arch: dict[str, Any]) -> int:
+    """Of the network without what was not chosen: stem, operator, experts, two heads."""
+    return int(1 + (arch["operator/operator"] != "none") + arch["mix/experts"] + 2)
+
+
+@pytest.mark.slow
+def test_a_run_chooses_operators_experts_and_sizes(whole: FinishedRun) -> None:
+    run = whole.path
+    space, search = read(run, "1-space/space.json"), read(run, "4-search/search.json")
+    assert {fork["name"]: fork["options"] for fork in space["forks"]} == {
+        "operator": ["none", "k3", "k5"],
+        "mix": ["1", "2", "3"],
+    }
+    assert {row["size"] for row in space["input_sizes"]} == SIZES == {row["arch"]["input"] for row in trials(run)}
+    assert len({(row["arch"]["operator/operator"], row["arch"]["mix/experts"]) for row in trials(run)}) >= 4
+    arch, chosen = search["chosen"]["arch"], search["chosen"]["chosen"]
+    assert chosen == {"operator": arch["operator/operator"], "mix": str(arch["mix/experts"])}
+    assert search["chosen"]["costs"]["macs"]["value"] <= 0.6 * space["largest"]["macs"]
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    for words in ("Operators and experts, before and after", "All 2 forks", "Input sizes"):
+        assert words in page
+
+
+def test_what_is_delivered_is_what_was_chosen(whole: FinishedRun) -> None:
+    """Pruning and quantizing change widths and numbers: the file computes what the pruned module does."""
+    run = whole.path
+    arch = read(run, "4-search/search.json")["chosen"]["arch"]
+    delivered = Selection.from_json(read(run, "5-prune/delivered.json")["selection"])
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    chosen = context.elastic.selection(Arch.from_json(arch))
+    assert delivered.chosen == chosen.chosen and delivered.size == chosen.size
+    for model in (context.graph.cut(delivered), onnx.load_model(str(run / "7-export" / "model.onnx"))):
+        assert sum(node.op_type == "Conv" for node in model.graph.node) == convolutions(arch)
+    image_BCHW, _ = context.split("report").batch(np.arange(1))
+    network = Network.load(run / "5-prune", "delivered")
+    with torch.no_grad():
+        expected = network.module(context.trained)(image_BCHW)
+    found = run_model(onnx.load_model(str(run / "6-quantize" / "float.onnx")), image_BCHW.numpy())
+    assert max(relative_error(found[task], output.numpy()) for task, output in expected.items()) <= 1e-4
+    assert read(run, "8-verify/verify.json")["passed"] and read(run, "9-certify/certificate.json")["met"]
+    assert read(run, "6-quantize/quantize.json")["int8_nodes"] >= convolutions(arch)
+
+
+@pytest.mark.parametrize("share", ["70%", "25%"])
+def test_another_trade_off_of_the_run(whole: FinishedRun, tmp_path: Path, share: str) -> None:
+    """`configure` keeps a limit that asks for the smaller size, and writes what torch computes."""
+    run, target = whole.copy(tmp_path / "run"), tmp_path / "configured.onnx"
+    done = asked(run, "--budget", f"macs={share}", "--prefer", "depth=3", "--export", target, "--json")
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    full = context.graph.counts(Selection.of({})).macs
+    arch = done.result["arch"]
+    assert done.result["costs"]["macs"]["value"] <= float(share.rstrip("%")) / 100 * full
+    model, image = onnx.load_model(str(target)), torch.randn(1, 3, 32, 32)
+    assert sum(node.op_type == "Conv" for node in model.graph.node) == convolutions(arch)
+    with torch.no_grad():
+        expected = context.trained.extract(Arch.from_json(arch))(image)
+    found = run_model(model, image.numpy())
+    assert max(relative_error(found[task], output.numpy()) for task, output in expected.items()) <= 1e-4
+
+
+def asked(run: Path, *words: str | Path) -> Done:
+    done = tiny.mtnas("configure", run, *words)
+    assert done.code == 0, done.err
+    return done

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fabricated import build
 
-from mtnas.base.errors import ModelError
+from mtnas.base.errors import DataError, ModelError
 from mtnas.job.read import read_job
+from mtnas.stages import train
 from mtnas.stages.context import RunContext
 from mtnas.stages.inputs import inputs_hash
 
@@ -82,3 +84,15 @@ def test_edited_rules_draw_the_space_again(tmp_path: Path) -> None:
     first = inputs("shared: [0.5, 1.0]\n")
     assert inputs("description: halves\nshared: [0.5]\n") != first  # 1.0 is written or not: another file, told apart
     assert inputs("description: halves\nshared: [0.5, 1.0]  # all\n") == first
+
+
+def test_a_damaged_report_picture_is_found_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mending it makes other data: found after the training, that would be trained again."""
+    build("folder", tmp_path / "data", monkeypatch)
+    job = tmp_path / "job.yaml"
+    job.write_text("data: {name: folder, root: data, height: 32, width: 32}\ntasks: [road]\n")
+    last = RunContext(read_job(job), tmp_path / "run").split("report")._keys[-1]  # type: ignore[attr-defined]
+    picture = next((tmp_path / "data/images").glob(f"{last}.*"))
+    picture.write_bytes(picture.read_bytes()[:-100])
+    with pytest.raises(DataError, match=f"{last}.*readable image"):
+        train.run(RunContext(read_job(job), tmp_path / "run"), tmp_path / "run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -10,49 +9,24 @@ import onnx
 import pytest
 import torch
 import zoo
+from graph_pairs import pair_of
 from torch import Tensor, nn
 
 from mtnas.base.errors import ModelError
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
-from mtnas.elastic.model import ElasticModel, make_elastic
-from mtnas.encoders.make import make_encoder
+from mtnas.elastic.model import make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.count_model import count_model
-from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.regroup import Shape, regroup
-from mtnas.heads.make import make_head
-from mtnas.heads.model import MultiTaskNet
 
 TOLERANCE = 1e-4
 SIDE = zoo.SIDE
 
 
-def ours(encoder: str, head: str) -> nn.Module:
-    body = make_encoder(encoder, width=16, depth=(1, 1, 1))
-    channels = [level.channels for level in body.levels]
-    heads = {task: make_head(head, level_channels=channels, channels=c, width=16) for task, c in (("a", 5), ("b", 3))}
-    model = MultiTaskNet(body, heads)
-    zoo.randomise(model)
-    return model.eval()
-
-
-OURS = {
-    "resnet+fpn": ("resnet", "fpn"),
-    "mobilenet+pooled": ("mobilenet", "pooled"),
-    "vit+fpn": ("vit", "fpn"),
-    "vit+pooled": ("vit", "pooled"),
-}
+OURS = ("resnet+fpn", "mobilenet+pooled", "vit+fpn", "vit+pooled")
 FOREIGN = ("residual", "squeeze_excite", "unet", "high_resolution", "other_norms", "unusual", "shared_tower")
-
-
-@functools.cache
-def made(name: str) -> tuple[ElasticModel, ElasticGraph]:
-    model = ours(*OURS[name]) if name in OURS else zoo.build(name)
-    elastic = make_elastic(model, zoo.image(), round_to=4)
-    elastic.calibrate_with(lambda: [zoo.image(4, seed=9)])
-    return elastic, build_elastic_graph(elastic.model, elastic.example, elastic.groups)
 
 
 def picture(size: tuple[int, int]) -> Tensor:
@@ -62,7 +36,7 @@ def picture(size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("size", [(2 * SIDE, 2 * SIDE), (SIDE, 3 * SIDE), (SIDE // 2, SIDE)])
 @pytest.mark.parametrize("name", [*FOREIGN, *OURS])
 def test_a_cut_at_another_size_is_torch_at_that_size(name: str, size: tuple[int, int]) -> None:
-    elastic, graph = made(name)
+    elastic, graph = pair_of(name)
     rng = generator(0, "input size")
     for selection in (Selection.of({}), random_selection(graph, rng), random_selection(graph, rng)):
         statistics = elastic.statistics(selection)
@@ -78,7 +52,7 @@ def test_a_cut_at_another_size_is_torch_at_that_size(name: str, size: tuple[int,
 
 
 def test_the_same_as_a_fresh_export_at_that_size() -> None:
-    elastic, graph = made("high_resolution")
+    elastic, graph = pair_of("high_resolution")
     fresh = build_elastic_graph(elastic.model, picture((48, 80)), elastic.groups)
     selection = random_selection(graph, generator(1, "fresh"))
     image_BCHW = picture((48, 80)).numpy()
@@ -90,7 +64,7 @@ def test_the_same_as_a_fresh_export_at_that_size() -> None:
 
 
 def test_adaptive_pooling_in_front_of_a_linear_layer_keeps_its_output_size() -> None:
-    elastic, graph = made("flatten")
+    elastic, graph = pair_of("flatten")
     size = (2 * SIDE, SIDE)
     with torch.no_grad():
         expected = elastic.extract(Selection.of({}))(picture(size))
@@ -103,10 +77,10 @@ def test_adaptive_pooling_in_front_of_a_linear_layer_keeps_its_output_size() -> 
 
 def test_sizes_out_of_proportion_follow_what_the_result_meets() -> None:
     """A feature pyramid adds maps, which decides; only the last Resize, to the image's size, stays undecided."""
-    _, graph = made("resnet+fpn")
+    _, graph = pair_of("resnet+fpn")
     with pytest.raises(ModelError, match=r"(?s)46x62.*times a whole number"):
         graph.cut(Selection.of({}), input_size=(46, 62))
-    elastic, unet = made("shared_tower")
+    elastic, unet = pair_of("shared_tower")
     size = (SIDE + 2, SIDE + 6)  # half of them is odd: 17 and 19, then 9 and 10
     with torch.no_grad():
         expected = elastic.extract(Selection.of({}))(picture(size))
@@ -148,7 +122,7 @@ def test_a_baked_size_is_refused(how: str) -> None:
 
 
 def test_counts_and_cuts_agree_and_a_size_is_worked_out_once() -> None:
-    _, graph = made("unet")
+    _, graph = pair_of("unet")
     big = graph.at_input_size((2 * SIDE, 2 * SIDE))
     assert graph.at_input_size((2 * SIDE, 2 * SIDE)) is big and graph.at_input_size((SIDE, SIDE)) is graph
     assert big.at_input_size((SIDE, SIDE)).input_shape == graph.input_shape

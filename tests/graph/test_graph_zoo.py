@@ -5,52 +5,26 @@ The other encoders and heads: `test_encoder_elastic.py`, `test_head_elastic.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import zoo
 from graph_exam import check_counts, check_cut
-from torch import nn
+from graph_pairs import pair_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
-from mtnas.elastic.model import ElasticModel, make_elastic
-from mtnas.encoders.make import make_encoder
-from mtnas.graph.build import build_elastic_graph
+from mtnas.elastic.model import ElasticModel
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.prove import random_selection
-from mtnas.heads.make import make_head
-from mtnas.heads.model import MultiTaskNet
 
-SELECTIONS = 50
-ENCODERS, HEADS = ("resnet", "mobilenet"), ("fpn", "pooled")
-TOLERANCE = 1e-4
+SELECTIONS = 24
+NAMES = (*zoo.ZOO, *(f"{encoder}+{head}" for encoder in ("resnet", "mobilenet") for head in ("fpn", "pooled")))
 
 
-def network(encoder: str, head: str, **options: str) -> nn.Module:
-    """One of our encoders with two heads of one kind."""
-    body = make_encoder(encoder, width=16, depth=(1, 1, 1), options=options)
-    channels = [level.channels for level in body.levels]
-    heads = {task: make_head(head, level_channels=channels, channels=c, width=16) for task, c in (("a", 5), ("b", 3))}
-    model = MultiTaskNet(body, heads)
-    zoo.randomise(model)
-    return model.eval()
-
-
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    **{name: (lambda name=name: zoo.build(name)) for name in zoo.ZOO},  # type: ignore[misc]
-    **{f"{e}+{h}": (lambda e=e, h=h: network(e, h)) for e in ENCODERS for h in HEADS},  # type: ignore[misc]
-    "vit+multi_query": lambda: network("vit", "fpn", attention="multi_query"),
-}
-
-
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=[*NAMES, "vit+multi_query"])
 def pair(request: pytest.FixtureRequest) -> tuple[ElasticModel, ElasticGraph]:
-    elastic = make_elastic(MODELS[request.param](), zoo.image(), round_to=4)
-    elastic.calibrate_with(lambda: [zoo.image(4, seed=9)])
-    return elastic, build_elastic_graph(elastic.model, elastic.example, elastic.groups)
+    return pair_of(request.param)
 
 
 def drawn(elastic: ElasticModel, graph: ElasticGraph) -> list[Selection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -40,10 +41,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench import loopback
 from tools.bench.loopback import Loopback, make_key, runner_pid
 
-pytestmark = pytest.mark.skipif(
-    loopback.find_sshd() is None or shutil.which("ssh") is None or not Path("/proc/self/stat").exists(),
-    reason="needs ssh and sshd (apt-get install openssh-server) on Linux",
-)
+
+def lacking() -> str:
+    """Why no server can be had here, if so."""
+    if loopback.find_sshd() is None or shutil.which("ssh") is None or not Path("/proc/self/stat").exists():
+        return "needs ssh and sshd (apt-get install openssh-server) on Linux"
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return "ssh serves no user whom this system does not know by name"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 NASTY = "a; touch x $(touch y) `touch z` '\" \\ \n -oProxyCommand=false"
 
 

@@ -18,8 +18,16 @@ from mtnas.measure.config import MeasureConfig  # noqa: E402
 from mtnas.measure.profile import load_profile  # noqa: E402
 from tools import ship_profiles  # noqa: E402
 
-TINY = ("model.encoder=mobilenet", "model.width=16", "model.blocks=[1,1,1]", "model.head_width=16")
-FEW = ("device.samples=12", "device.round_ms=0.5", "device.round_runs=5", "device.warmup_ms=5", "device.max_rounds=6")
+TASKS = ("tasks=[segmentation, depth]", "floors={}", "data.height=32", "data.width=32")
+TINY = (*TASKS, "model.encoder=mobilenet", "model.width=16", "model.blocks=[1,1,1]", "model.head_width=16")
+FEW = (
+    "device.samples=12",
+    "device.round_ms=0.5",
+    "device.round_runs=5",
+    "device.warmup_ms=5",
+    "device.max_rounds=6",
+    "device.retries=0",
+)
 
 
 @pytest.fixture(scope="module")

@@ -228,7 +228,7 @@ EVERY = [
 def test_interrupted_equals_uninterrupted_on_partly_labelled_batches(
     tmp_path: Path, settings: dict[str, object]
 ) -> None:
-    settings = {"epochs": 3, "checkpoint_seconds": 0.0, "random_widths": 1, "batch_size": 2, **settings}
+    settings = {"epochs": 2, "checkpoint_seconds": 0.0, "random_widths": 1, "batch_size": 2, **settings}
 
     def start(out: str, stop: int = 0) -> ElasticModel:
         elastic = toy_elastic()

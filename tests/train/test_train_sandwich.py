@@ -116,7 +116,7 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, settings: dict[str, ob
 def test_killed_at_a_random_moment_equals_uninterrupted(tmp_path: Path, precision: str) -> None:
     out = tmp_path / "killed"
     start_and_kill(out, precision)
-    assert 0 < stored_step(out / "checkpoint.safetensors") < 90
+    assert 0 < stored_step(out / "checkpoint.safetensors") < 60
     assert same(long_train(out, precision), long_train(tmp_path / "whole", precision))
 
 

@@ -153,9 +153,14 @@ def wider(state: State) -> object:
     }
 
 
+def spoilt(state: State) -> object:
+    return {name: tensor / 0 if name == "heads.depth.output.bias" else tensor for name, tensor in state.items()}
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
+        (spoilt, r"1 with NaN or infinity: heads\.depth\.output\.bias.*before the training diverged"),
         (without_last, "1 missing: heads.*start_partial"),
         (misspelt, r"unexpected: encoder\.stems\.0\.0\.weight \(encoder\.stem\.0\.0\.weight\?\)"),
         (wider, r"1 of another shape: heads\.depth\.output\.bias \(2,\) instead of \(1,\)"),

@@ -146,10 +146,10 @@ def toy_elastic(seed: int = 0, round_to: int = 4) -> ElasticModel:
 
 
 def long_train(out: Path, precision: str) -> dict[str, torch.Tensor]:
-    """A sandwich run of ninety short steps in the given precision; channels are sorted before every sixth."""
+    """A sandwich run of sixty short steps in the given precision; channels are sorted before every sixth."""
     elastic = toy_elastic()
     arithmetic = {"precision": precision, "channels_last": "always"}
-    config = sandwich_config(epochs=15, resort_epochs=1, **arithmetic, checkpoint_seconds=0.05)
+    config = sandwich_config(epochs=10, resort_epochs=1, **arithmetic, checkpoint_seconds=0.05)
     train(elastic, toy_tasks(), ToySplit(), config, out, seed=3)
     return elastic.state()
 
