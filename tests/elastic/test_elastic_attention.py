@@ -9,11 +9,13 @@ from torch import nn
 
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.elastic.model import ElasticModel, make_elastic
+from mtnas.encoders.table import ATTENTIONS
 from mtnas.encoders.vit import ViT
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.count_model import count_model
 from mtnas.heads.make import make_head
 from mtnas.heads.model import MultiTaskNet
+from mtnas.space.rules import SpaceRules
 
 HEADS, HEAD_CHANNELS, CHANNELS, SIDE = 4, 12, 48, 64
 FIRST = "encoder.stages.0.0"
@@ -63,6 +65,16 @@ def test_what_may_not_shrink_says_why() -> None:
 def test_head_counts_are_options_in_heads() -> None:
     choices = {choice.name: choice.options for choice in elastic_of("multi_head").space.choices}
     assert choices[f"{FIRST}.query"] == (1, 2, 3, 4)
+
+
+def test_heads_of_every_kind_are_elastic_where_attention_is_chosen() -> None:
+    rules = SpaceRules(operators=True)
+    elastic = make_elastic(network("choice"), zoo.image(2, SIDE), round_to=4, rules=rules, prove=False)
+    assert elastic.open_forks[0].options == ("multi_query", "multi_head")
+    for kind in ATTENTIONS:
+        found = group(elastic, f"{FIRST}.options.{kind}.query")
+        assert (found.size, found.frozen) == (HEADS, "")
+        assert elastic.space.by_name[found.name].options == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("attention", ["multi_head", "multi_query"])
