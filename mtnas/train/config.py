@@ -189,7 +189,7 @@ class TrainConfig(FitConfig):
     """Share of training until all options are open, the largest first; 0 = all at once, after `warm_share`."""
     resort_epochs: int = 0
     """Epochs between two sortings of every group's channels by importance; 0 = never."""
-    resort_openings: bool = True
+    resort_openings: bool = False
     """Sort the channels of the narrowest open widths when narrower ones open (`warm_share`, `progressive`)."""
     feature_distill: str = AUTO
     """How sub-networks follow the largest one's features: none, slice, attention, gram, project, or auto (attention,

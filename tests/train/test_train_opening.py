@@ -142,7 +142,7 @@ def test_time_left_knows_what_later_steps_cost() -> None:
 
 
 def test_interrupted_while_the_largest_is_alone(tmp_path: Path) -> None:
-    config = sandwich_config(checkpoint_seconds=0.0, warm_share=0.5, progressive=0.8, epochs=1)
+    config = sandwich_config(checkpoint_seconds=0.0, warm_share=0.5, progressive=0.8, epochs=1, resort_openings=True)
     stopped(tmp_path / "cut", config, 2, normed_elastic())
     whole, resumed = normed_elastic(), normed_elastic()
     train(whole, toy_tasks(), ToySplit(), config, tmp_path / "whole", seed=0)

@@ -90,16 +90,16 @@ def test_when_it_is_time() -> None:
     every = resorting(elastic, sandwich_config(resort_epochs=2))
     assert [step for step in range(20) if every.leading(Moment(step, 3, 20))] == [6, 12, 18]
     assert set(every.leading(Moment(6, 3, 20))) == {group.name for group in elastic.groups if group.elastic}
-    opening = resorting(elastic, sandwich_config(warm_share=0.3, progressive=0.5))
+    opening = resorting(elastic, sandwich_config(warm_share=0.3, progressive=0.5, resort_openings=True))
     assert [step for step in range(20) if opening.leading(Moment(step, 3, 20))] == [6, 8, 10]
-    for config in (sandwich_config(), sandwich_config(warm_share=0.3, resort_openings=False)):
+    for config in (sandwich_config(), sandwich_config(warm_share=0.3)):
         assert not any(resorting(elastic, config).leading(Moment(step, 3, 20)) for step in range(20))
 
 
 def test_an_opening_leaves_all_networks_that_were_open() -> None:
     """Only those that the opening adds are other ones than they would have been."""
     elastic = shuffled(toy_elastic())
-    config = sandwich_config(progressive=1.0)
+    config = sandwich_config(progressive=1.0, resort_openings=True)
     before, now = (opened(elastic.space, done, config) for done in (0.5, 0.7))
     kept = {arch: answers(elastic, elastic.selection(arch)) for arch in (before.largest, before.smallest)}
     added = answers(elastic, elastic.selection(now.smallest))

@@ -24,7 +24,8 @@ ALIKE = {"augment": False, "batch_size": 8}
 OPTIONS: dict[str, dict[str, object]] = {
     "reused": {"feature_distill": "slice", "decoders_per_encoder": 2, "random_widths": 1, "start": "start.pt"},
     "resorted": {"feature_distill": "project", "resort_epochs": 1, "ema": 0.9},
-    "opening": {"feature_distill": "attention", "warm_share": 0.2, "progressive": 0.7, "accumulate": 2, "ema": 0.5},
+    "opening": {"warm_share": 0.2, "progressive": 0.7, "resort_openings": True, "accumulate": 2, "ema": 0.5},
+    "followed": {"feature_distill": "attention", "random_widths": 3},
     "weighed": {"feature_distill": "gram", "balance": "nash" if available("torchjd") else "dwa", "resort_epochs": 1},
 }
 USABLE = [name for name in sorted(BALANCES) if all(map(available, EXTRAS.get(name, ())))]
