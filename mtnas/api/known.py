@@ -14,7 +14,9 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel
+from mtnas.elastic.task_subset import check_separable
 from mtnas.graph.elastic_graph import ElasticGraph
+from mtnas.graph.forks import forks_of
 from mtnas.job.narrow import chosen
 from mtnas.job.schema import Job
 from mtnas.measure.config import MeasureConfig
@@ -66,6 +68,7 @@ class Known:
         if tasks is None or self.tasks is None:
             return self.find(elastic, wish, ConfigureConfig())
         names = chosen(self.tasks, tasks, "tasks")
+        check_separable(elastic.model, names if len(names) < len(elastic.tasks) else ())
         part = replace(self, tasks={name: self.tasks[name] for name in names}, alone=True)
         return replace(part.find(elastic, wish, ConfigureConfig()), tasks=names)
 
@@ -183,7 +186,7 @@ def check_profile(elastic: ElasticModel, profile: DeviceProfile, tasks: Iterable
             where="profile",
             cure=_PROFILE_AGAIN,
         )
-    forks = elastic.open_forks, tuple(item.fork for item in profile.graph.forks)
+    forks = elastic.open_forks, forks_of(profile.graph.forks)
     if forks[0] != forks[1]:
         told = [", ".join(f"{fork.name} ({', '.join(fork.options)})" for fork in found) or "none" for found in forks]
         raise JobError(f"a profile with these forks: {told[0]}", received=told[1], where="profile", cure=_PROFILE_AGAIN)

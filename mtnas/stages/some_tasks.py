@@ -27,11 +27,14 @@ def for_tasks(context: RunContext, tasks: Iterable[str] | None, where: str = "--
         where: named in messages.
 
     Raises:
-        JobError: a task that the run has not, one named twice, or none at all.
+        JobError: a task that the run has not, one named twice, or none at all; or a network that is `inseparable`.
     """
+    from mtnas.elastic.task_subset import check_separable
+
     names = tuple(context.tasks) if tasks is None else chosen(context.tasks, tasks, where)
     if len(names) == len(context.tasks):
         return context
+    check_separable(context.trained.model, names)
     job = narrowed(context.job, names, where)
     part = RunContext(job, context.run.path / FOLDER / "+".join(names), context.progress)
     part.dataset = context.dataset
