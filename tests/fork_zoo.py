@@ -130,6 +130,33 @@ def everything() -> nn.Module:
     return Forked(middle, mtnas.OneOf({"none": nn.Identity(), "conv": zoo.conv_bn(16, 16)}))
 
 
+class Reads(nn.Module):
+    """One body, and what each task takes from it."""
+
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.body = bottleneck(16, inner)
+        self.reads = nn.ModuleDict({task: nn.Conv2d(16, 8, 1) for task in ("labels", "depth")})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.relu(self.body(x))
+        return {task: read(x) for task, read in self.reads.items()}
+
+
+class Named(nn.Module):
+    """Branches that give one tensor for each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(zoo.conv_bn(3, 16, 3, 2), nn.ReLU())
+        self.middle = mtnas.SumOf([Reads(8), Reads(12), Reads(8)])
+        self.depth, self.labels = nn.Conv2d(8, 1, 3, padding=1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        found = self.middle(self.stem(image))
+        return {"depth": self.depth(found["depth"]), "labels": self.labels(F.relu(found["labels"]))}
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "operators": operators,
     "experts": experts,
@@ -137,6 +164,7 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
     "nested": nested,
     "decoder": decoder,
     "blocks": blocks,
+    "named": Named,
 }
 #: Network -> fork -> its options, cheapest first.
 FORKS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -150,6 +178,7 @@ FORKS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "decoder": {"middle.depthwise": ("k3", "k5", "k7"), "depth.last": ("none", "conv"), "labels.0": ("small", "large")},
     "blocks": {"middle.1": ("one", "two")},
+    "named": {"middle": ("1", "2", "3")},
 }
 
 

@@ -15,6 +15,7 @@ from mtnas.data.base import Dataset
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel
 from mtnas.graph.elastic_graph import ElasticGraph
+from mtnas.graph.forks import forks_of
 from mtnas.job.schema import Job
 from mtnas.measure.config import MeasureConfig
 from mtnas.score.config import ScoreConfig
@@ -143,7 +144,7 @@ def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
             where="profile",
             cure=_PROFILE_AGAIN,
         )
-    forks = elastic.open_forks, tuple(item.fork for item in profile.graph.forks)
+    forks = elastic.open_forks, forks_of(profile.graph.forks)
     if forks[0] != forks[1]:
         told = [", ".join(f"{fork.name} ({', '.join(fork.options)})" for fork in found) or "none" for found in forks]
         raise JobError(f"a profile with these forks: {told[0]}", received=told[1], where="profile", cure=_PROFILE_AGAIN)

@@ -6,7 +6,7 @@ is not chosen does not run, is not extracted and not cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,13 @@ class Fork:
             tuple(Need.from_json(need) for need in data["needs"]),
             data["refused"],
         )
+
+
+def each(work: Callable[..., Any], *results: Any) -> Any:
+    """`work` on what modules return: one tensor each, or a dict of tensors by the same names each."""
+    if isinstance(results[0], Mapping):
+        return {name: work(*(result[name] for result in results)) for name in results[0]}
+    return work(*results)
 
 
 def offered(forks: Iterable[Fork]) -> tuple[Fork, ...]:

@@ -126,12 +126,12 @@ class _Seen:
 
     runs: int = 0
     inputs: tuple[Tensor, ...] = ()
-    output: Tensor | None = None
+    outputs: tuple[Tensor, ...] = ()
 
-    def note(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | Mapping[str, Tensor]) -> None:
         self.runs += 1
         self.inputs = tuple(x.detach().clone() for x in inputs)
-        self.output = output
+        self.outputs = tuple(output.values()) if isinstance(output, Mapping) else (output,)
 
 
 def _watched(network: nn.Module, example_BCHW: Tensor, forks: Mapping[str, ForkModule]) -> list[Fork]:
@@ -148,19 +148,19 @@ def _watched(network: nn.Module, example_BCHW: Tensor, forks: Mapping[str, ForkM
     rows = [_measured(name, module, seen[name]) for name, module in forks.items()]
     if any(row.refused for row in rows):
         return rows
-    reached = _owners(outputs, {name: one.output for name, one in seen.items() if one.output is not None})
+    reached = _owners(outputs, {name: one.outputs for name, one in seen.items()})
     return [replace(row, owners=reached[row.name], needs=needs_of([row.name], rows)) for row in rows]
 
 
-def _owners(outputs: Mapping[str, Tensor], results: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+def _owners(outputs: Mapping[str, Tensor], results: Mapping[str, tuple[Tensor, ...]]) -> dict[str, tuple[str, ...]]:
     """Tasks whose output each fork's result reaches."""
-    reached: dict[str, list[str]] = {name: [] for name in results}
-    traced = {name: result for name, result in results.items() if result.requires_grad}
+    reached: dict[str, dict[str, None]] = {name: {} for name in results}
+    traced = [(name, result) for name, found in results.items() for result in found if result.requires_grad]
     for task, output in outputs.items() if traced else ():
-        gradients = torch.autograd.grad(output.sum(), list(traced.values()), retain_graph=True, allow_unused=True)
-        for name, gradient in zip(traced, gradients, strict=True):
+        gradients = torch.autograd.grad(output.sum(), [r for _, r in traced], retain_graph=True, allow_unused=True)
+        for (name, _), gradient in zip(traced, gradients, strict=True):
             if gradient is not None:
-                reached[name].append(task)
+                reached[name][task] = None
     return {name: tuple(tasks) for name, tasks in reached.items()}
 
 

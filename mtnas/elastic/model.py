@@ -30,7 +30,7 @@ from mtnas.elastic.sizes import InputSizes, find_sizes
 from mtnas.elastic.slicing import Patch, Slicer
 from mtnas.elastic.structure import find_structure, space_of_structure
 from mtnas.elastic.summary import Summary, summarise
-from mtnas.elastic.task_subset import TaskSubset, find_subset, wished
+from mtnas.elastic.task_subset import TaskSubset, check_separable, find_subset, wished
 from mtnas.space.arch import Arch
 from mtnas.space.resolution import chosen_size
 from mtnas.space.rules import SpaceRules
@@ -348,10 +348,11 @@ class ElasticModel:
     ) -> nn.Module:
         """The selected network as a plain module with weights of its own, in evaluation mode.
 
-        With `tasks`, it answers these alone, and what only the others need is not in it.
+        With `tasks`, it answers these alone, without what only the others need; `JobError` where it is `inseparable`.
         """
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
         subset = self.answering(tasks)
+        check_separable(self.model, subset.tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
         return self._taken_out(chosen, found, subset)
 

@@ -24,7 +24,7 @@ from mtnas.elastic.contract import check_outputs, first_line, try_model
 from mtnas.elastic.owners import parameter_owners
 from mtnas.elastic.slicing import Patch
 
-ACTIVE = "active_tasks"
+ACTIVE, INSEPARABLE = "active_tasks", "inseparable"
 #: never called themselves
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 TOLERANCE = 1e-5
@@ -138,6 +138,21 @@ def wished(tasks: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple(task for task in known if task in asked)
 
 
+def check_separable(network: nn.Module, tasks: tuple[str, ...]) -> None:
+    """Raise `JobError` where a module says, in an attribute `inseparable`, why some tasks cannot be taken out.
+
+    No tasks are all of them.
+    """
+    for name, module in network.named_modules() if tasks else ():
+        if reason := getattr(module, INSEPARABLE, ""):
+            raise JobError(
+                "a network from which some of its tasks can be taken out",
+                received=reason,
+                where=name or type(module).__name__,
+                cure="route by task (model.routing: task), or take all tasks",
+            )
+
+
 def find_subset(
     network: nn.Module, owners: Mapping[str, Sequence[str]], tasks: tuple[str, ...], example_BCHW: Tensor
 ) -> TaskSubset:
@@ -178,7 +193,7 @@ def only_tasks(network: nn.Module, tasks: Iterable[str], example_BCHW: Tensor) -
         example_BCHW: images that it can run.
 
     Raises:
-        JobError: no such output, or none at all.
+        JobError: no such output, or none at all; or a network that cannot be taken apart.
     """
     traced = copy.deepcopy(network).eval().requires_grad_(True)
     outputs = try_model(traced, example_BCHW)
@@ -186,6 +201,7 @@ def only_tasks(network: nn.Module, tasks: Iterable[str], example_BCHW: Tensor) -
     small = copy.deepcopy(network).eval()
     if names == tuple(outputs):
         return small
+    check_separable(network, names)
     return find_subset(network, parameter_owners(traced, outputs), names, example_BCHW).reduce(small)
 
 

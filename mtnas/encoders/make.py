@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mtnas.base.tables import lookup
 from mtnas.encoders.base import Encoder
 from mtnas.encoders.settings import chosen_options, sized
-from mtnas.encoders.table import ENCODERS
+from mtnas.encoders.table import ENCODERS, PER_TASK
 
 
 def make_encoder(
@@ -18,6 +18,7 @@ def make_encoder(
     in_channels: int = 3,
     output_stride: int = 16,
     options: Mapping[str, int | str] | None = None,
+    tasks: Sequence[str] = (),
 ) -> Encoder:
     """A new encoder with freshly drawn weights (from torch's default generator).
 
@@ -28,6 +29,7 @@ def make_encoder(
         in_channels: channels of the image.
         output_stride: the coarsest stride.
         options: what else the encoder reads (`OPTIONS`); the encoder's own where 0, empty or left out.
+        tasks: names of the tasks, for encoders that give each maps of its own (`PER_TASK`); the others ignore them.
     """
     width, depth = sized(name, width, depth)
     encoder: type[Encoder] = lookup(name, ENCODERS, "encoder", "model.encoder")
@@ -37,5 +39,6 @@ def make_encoder(
         in_channels=in_channels,
         output_stride=output_stride,
         **chosen_options(name, options or {}),
+        **({"tasks": tuple(tasks)} if name in PER_TASK else {}),
     )
     return made

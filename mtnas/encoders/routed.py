@@ -1,11 +1,11 @@
-"""MLPs of experts that a task chooses: task-level routing, whatever the token.
+"""MLPs of experts that belong to tasks: task-level routing, whatever the token.
 
 Sources: Liang, Fan et al., "M3ViT: Mixture-of-Experts Vision Transformer for Efficient Multi-task Learning with
-Model-Accelerator Co-design" (experts in every second block, the work of one dense MLP); Gupta et al., "Sparsely
-Activated Mixture-of-Experts are Robust Multi-Task Learners" (gates that know the task). A choice by task alone
-keeps a task's experts fixed, so that they can be cut out. The gate is a softmax over all experts of which the largest k
-are used as they are, with noise in training only (Riquelme et al., "Scaling Vision with Sparse Mixture of Experts").
-Shape letters: B = batch, N = tokens, C = channels, E = experts, K = experts of a task.
+Model-Accelerator Co-design" (experts in every second block, together the work of one dense MLP); Gupta et al.,
+"Sparsely Activated Mixture-of-Experts are Robust Multi-Task Learners" (gates that know the task alone). Which experts a
+task has is dealt out when the network is made and never changes: so they can be cut out, and the graph that was drawn
+before training holds after it. How much each of them counts is learned.
+Shape letters: B = batch, N = tokens, C = channels, K = experts of a task.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from mtnas.forks.sum_of import SumOf
 
 
 class Expert(nn.Module):
@@ -30,80 +32,91 @@ class Expert(nn.Module):
 
 
 class RoutedMlp(nn.Module):
-    """`x + sum of weight * expert(norm(x))` over a task's experts; the weights are learned, no token is asked.
+    """`x + mixed(norm(x), task)`: what is mixed depends on the task. Subclasses say how.
 
-    In training every pass chooses anew, by logits with noise, and remembers the choice without noise; in evaluation
-    the remembered choice holds, so that an exported file runs what was evaluated. Tasks start with neighbouring
-    experts, and the gradient of a balance term keeps the experts in use: 0.01 times the squared variation of the
-    weights that all tasks together give each expert.
-
-    Args:
-        tasks: their names.
-        channels: of a token.
-        hidden: hidden channels of one expert.
-        experts: how many there are.
-        chosen: how many run for a task.
+    All are constructed with `(tasks, channels, hidden, experts, top_k)`: names; channels of a token; hidden channels of
+    one expert; how many experts there are; how many run for a task.
     """
 
-    def __init__(self, tasks: Sequence[str], channels: int, hidden: int, experts: int, chosen: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.chosen = chosen
         self.norm = nn.LayerNorm(channels)
-        self.experts = nn.ModuleList([Expert(channels, hidden) for _ in range(experts)])
-        self.logits = nn.ParameterDict()
-        for number, task in enumerate(tasks):
-            start_E = torch.zeros(experts)
-            start_E[[(number * chosen + step) % experts for step in range(chosen)]] = 1.0
-            self.logits[task] = nn.Parameter(start_E)
-            self.register_buffer(f"experts_of_{task}", start_E.topk(chosen).indices.sort().values)
-        self._known: dict[str, list[int]] = {}
 
     def forward(self, x_BNC: Tensor, task: str) -> Tensor:
-        logits_E = self.logits[task]
-        if self.training:
-            logits_E = _Balanced.apply(logits_E, self._balance_gradient(task))
-            self.get_buffer(f"experts_of_{task}").copy_(logits_E.detach().topk(self.chosen).indices.sort().values)
-            noisy_E = logits_E.detach() + torch.randn_like(logits_E) / len(self.experts)
-            own = noisy_E.topk(self.chosen).indices.tolist()
-        else:
-            own = self.experts_of(task)
-        weights_E = logits_E.softmax(0)
-        normed_BNC = self.norm(x_BNC)
-        for expert in own:
-            x_BNC = x_BNC + weights_E[expert] * self.experts[expert](normed_BNC)
-        return x_BNC
+        return x_BNC + self.mixed(self.norm(x_BNC), task)
+
+    def mixed(self, normed_BNC: Tensor, task: str) -> Tensor:
+        raise NotImplementedError
 
     def experts_of(self, task: str) -> list[int]:
-        """The experts a task runs in evaluation, ascending."""
-        # An exporter has no values to read; it traces what the last evaluation, or the call of `eval`, has read.
-        if not torch.compiler.is_compiling():
-            self._known[task] = self.get_buffer(f"experts_of_{task}").tolist()
-        return self._known[task]
-
-    def train(self, mode: bool = True) -> RoutedMlp:
-        super().train(mode)
-        for task in self.logits:
-            self.experts_of(task)
-        return self
-
-    def _balance_gradient(self, task: str) -> Tensor:
-        """Of 0.01 * variance / mean^2 of the experts' importance, with respect to one task's logits."""
-        with torch.enable_grad():
-            logits = {name: value.detach().requires_grad_(name == task) for name, value in self.logits.items()}
-            importance_E = torch.stack([value.softmax(0) for value in logits.values()]).sum(0)
-            variation = importance_E.var(correction=0) / importance_E.mean().square()
-            return torch.autograd.grad(0.01 * variation, logits[task])[0]
+        """Numbers of the experts that a task runs in evaluation, ascending."""
+        raise NotImplementedError
 
 
-class _Balanced(torch.autograd.Function):
-    """The identity, with a gradient of its own added."""
+class WeighedExpert(Expert):
+    """The expert of one rank among those of its task; weighs its result by the task's gate for that rank."""
 
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return x.view_as(x)
+    def __init__(self, channels: int, hidden: int, rank: int) -> None:
+        super().__init__(channels, hidden)
+        self.rank = rank
 
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *outer: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return outer[0] + gradient, None
+    def forward(self, x_BNC: Tensor, weights_K: Tensor) -> Tensor:  # type: ignore[override]
+        return weights_K[self.rank] * super().forward(x_BNC)
+
+
+class OwnExperts(RoutedMlp):
+    """Every task has experts of its own: `sum over its k of softmax(logits)_k * expert_k(x)`.
+
+    They are a `SumOf`, so that an arch may run a task's first few alone (`experts` in the rules of the space). With one
+    expert per task this is a plain MLP per task.
+    """
+
+    def __init__(self, tasks: Sequence[str], channels: int, hidden: int, experts: int, top_k: int) -> None:
+        super().__init__(channels)
+        assert experts == len(tasks) * top_k
+        self.tasks, self.top_k = tuple(tasks), top_k
+        self.logits = nn.ParameterDict({task: torch.zeros(top_k) for task in tasks})
+        self.own = nn.ModuleDict(
+            {task: SumOf([WeighedExpert(channels, hidden, rank) for rank in range(top_k)]) for task in tasks}
+        )
+
+    def mixed(self, normed_BNC: Tensor, task: str) -> Tensor:
+        mixed_BNC: Tensor = self.own[task](normed_BNC, self.logits[task].softmax(0))
+        return mixed_BNC
+
+    def experts_of(self, task: str) -> list[int]:
+        first = self.tasks.index(task) * self.top_k
+        return list(range(first, first + self.top_k))
+
+
+class SharedExperts(RoutedMlp):
+    """Fewer experts than tasks could have of their own: several tasks run the same ones, each with weights of its own.
+
+    An expert that another task needs cannot be left out, so that how many a task runs is no choice here.
+    """
+
+    def __init__(self, tasks: Sequence[str], channels: int, hidden: int, experts: int, top_k: int) -> None:
+        super().__init__(channels)
+        self.logits = nn.ParameterDict({task: torch.zeros(top_k) for task in tasks})
+        self.experts = nn.ModuleList([Expert(channels, hidden) for _ in range(experts)])
+        self.dealt = dict(zip(tasks, deal(len(tasks), experts, top_k), strict=True))
+
+    def mixed(self, normed_BNC: Tensor, task: str) -> Tensor:
+        weights_K = self.logits[task].softmax(0)
+        found = [weights_K[rank] * self.experts[number](normed_BNC) for rank, number in enumerate(self.dealt[task])]
+        return sum(found[1:], found[0])
+
+    def experts_of(self, task: str) -> list[int]:
+        return sorted(self.dealt[task])
+
+
+def deal(tasks: int, experts: int, top_k: int) -> list[tuple[int, ...]]:
+    """The experts of each task, in the order of their ranks: each rank has `experts / top_k` of its own.
+
+    All experts of a rank serve equally many tasks, give or take one. With two ranks or more, tasks have all their
+    experts in common only where there are more tasks than the square of that number.
+    """
+    each = experts // top_k
+    return [
+        tuple(rank * each + (task + rank * (task // each)) % each for rank in range(top_k)) for task in range(tasks)
+    ]

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
-from mtnas.encoders.table import ATTENTIONS, CHOICE, ENCODERS, KERNELS, MOST_STAGES, OPTIONS, SIZES, UIB_OPERATORS
+from mtnas.encoders.table import (
+    ATTENTIONS,
+    CHOICE,
+    ENCODERS,
+    KERNELS,
+    LEARNED,
+    MOST_STAGES,
+    OPTIONS,
+    ROUTINGS,
+    SIZES,
+    TASK,
+    TOKEN,
+    UIB_OPERATORS,
+)
 
 
 def sized(name: str, width: int, blocks: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -62,4 +75,35 @@ def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int |
             where="model.kernel",
             cure=f"write a number, or {CHOICE} to let every block have its own",
         )
-    return {key: given.get(key) or value for key, value in own.items()}
+    chosen = {key: given.get(key) or value for key, value in own.items()}
+    if "routing" in chosen:
+        _check_routing(chosen)
+    return chosen
+
+
+def inseparable(routing: object) -> str:
+    """Why no file for some of the tasks is made; empty where it is."""
+    if routing != TOKEN:
+        return ""
+    return "experts chosen by tokens: any token may ask for any of them, so that one task's file would hold them all"
+
+
+def _check_routing(chosen: Mapping[str, int | str]) -> None:
+    """Who chooses is known, and his experts can be dealt out."""
+    routing, experts, top_k = str(chosen["routing"]), int(chosen["experts"]), int(chosen["top_k"])
+    check_name(routing, ROUTINGS, "routing", "model.routing")
+    if routing == LEARNED:
+        raise JobError(
+            "experts that do not change: a job draws the elastic graph before it trains",
+            received=routing,
+            where="model.routing",
+            cure="choose task; or train TaskRoutedViT(routing='learned') in Python and give it by model.factory",
+        )
+    if experts and (experts < top_k or (routing == TASK and experts % top_k)):
+        multiple = "a multiple of" if routing == TASK else "at least"
+        raise JobError(
+            f"{multiple} model.top_k ({top_k})",
+            received=str(experts),
+            where="model.experts",
+            cure="leave it out for as many as the tasks need",
+        )

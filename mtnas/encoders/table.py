@@ -8,6 +8,7 @@ ENCODERS: dict[str, str] = {
     "resnet": "mtnas.encoders.resnet:ResNet",
     "mobilenet": "mtnas.encoders.mobilenet:MobileNet",
     "vit": "mtnas.encoders.vit:ViT",
+    "vit_moe": "mtnas.encoders.vit_moe:TaskRoutedViT",
     "resnet18": "mtnas.encoders.residual:BasicResNet",
     "resnet34": "mtnas.encoders.residual:BasicResNet",
     "resnet50": "mtnas.encoders.residual:BottleneckResNet",
@@ -29,10 +30,23 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
     "uib": (32, (1, 2, 4, 4)),
     "hrnet": (16, (2, 2, 2, 2)),
     "vit": (48, (3, 3, 3, 3)),
+    "vit_moe": (48, (3, 3, 3, 3)),
 }
+
+#: Encoders that give each task maps of its own: they are made for its names.
+PER_TASK: frozenset[str] = frozenset({"vit_moe"})
 
 #: Most stages an encoder can have; the others take any number.
 MOST_STAGES: dict[str, int] = {"mobilenet_v2": 4, "mobilenet_v3": 4}
+
+#: Who chooses among the experts of a routed MLP, and the module that has them; with as many experts as all tasks need,
+#: `task` is `OwnExperts` of the same file.
+TASK, LEARNED, TOKEN = "task", "learned", "token"
+ROUTINGS: dict[str, str] = {
+    TASK: "mtnas.encoders.routed:SharedExperts",
+    LEARNED: "mtnas.encoders.routed_learned:LearnedExperts",
+    TOKEN: "mtnas.encoders.routed_tokens:TokenExperts",
+}
 
 #: Settings of a job that an encoder reads beside its size, each with its own value.
 OPTIONS: dict[str, Mapping[str, int | str]] = {
@@ -40,6 +54,7 @@ OPTIONS: dict[str, Mapping[str, int | str]] = {
     "mobilenet_v2": {"kernel": 3},
     "mobilenet_v3": {"kernel": 0},  # as published, block by block
     "vit": {"expansion": 4, "attention": "multi_head"},
+    "vit_moe": {"expansion": 4, "attention": "multi_head", "experts": 0, "top_k": 4, "routing": TASK},
     "uib": {"expansion": 4, "operator": "extra_dw", "squeeze": 0, "kernel": 3},
 }
 

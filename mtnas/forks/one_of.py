@@ -58,7 +58,8 @@ class OneOf(nn.Module):
 
     def everything(self, *inputs: Tensor) -> Tensor:
         """The sum of all options, for those who must see each of them at work; raises `ModelError` on odd shapes."""
-        return added(self.parts(), inputs)
+        total: Tensor = added(self.parts(), inputs)
+        return total
 
     def keep(self, option: str) -> None:
         """Drop all options but one; its parameters keep their names."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mtnas.base.errors import ModelError
+from mtnas.base.forks import each
 
 
 def check_branches(kind: str, modules: Sequence[object]) -> None:
@@ -18,9 +21,9 @@ def check_branches(kind: str, modules: Sequence[object]) -> None:
         raise ModelError("modules that differ", received="the same module twice", where=kind, cure="copy it")
 
 
-def added(modules: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> Tensor:
+def added(modules: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> Any:
     """The sum of what all modules give for the same inputs; raises `ModelError` naming the one that does not fit."""
-    total: Tensor | None = None
+    total: Any = None
     first = ""
     for name, module in modules.items():
         try:
@@ -30,18 +33,26 @@ def added(modules: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> Tensor:
         except Exception as error:
             what = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             raise _odd(f"an option that takes {_shapes(inputs)}", what, name) from error
-        if not isinstance(output, Tensor):
-            raise _odd("one tensor from every option", type(output).__name__, name)
-        if total is not None and output.shape != total.shape:
-            raise _odd(
-                f"shape {tuple(total.shape)}, as option {first!r} gives for {_shapes(inputs)}",
-                f"shape {tuple(output.shape)}",
-                name,
-            )
-        first = first or name
-        total = output if total is None else total + output
-    assert total is not None
+        if total is None:
+            first, total = name, output
+        found, expected = _named_shapes(output, name), _named_shapes(total, first)
+        if found != expected:
+            raise _odd(f"{_told(expected)}, as option {first!r} gives for {_shapes(inputs)}", f"{_told(found)}", name)
+        total = output if name == first else each(torch.add, total, output)
     return total
+
+
+def _named_shapes(output: Any, option: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of what an option gives: one tensor, or several by name."""
+    named = output if isinstance(output, Mapping) and output else {"": output}
+    for tensor in named.values():
+        if not isinstance(tensor, Tensor):
+            raise _odd("one tensor from every option, or a dict of tensors", type(tensor).__name__, option)
+    return {name: tuple(tensor.shape) for name, tensor in named.items()}
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name + ' of ' if name else ''}shape {shape}" for name, shape in shapes.items())
 
 
 def _shapes(inputs: Sequence[Tensor]) -> str:

@@ -18,7 +18,7 @@ from mtnas.graph.bypass import Bypass, Bypasses, reduced
 from mtnas.graph.count import Counter, Counts, make_counter
 from mtnas.graph.cut import Sources, cut_model
 from mtnas.graph.features import FeatureTable, in_order, make_features
-from mtnas.graph.forks import Forks, GraphFork, varied, ways
+from mtnas.graph.forks import Forks, GraphFork, forks_of, varied, ways
 from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
@@ -210,7 +210,7 @@ class ElasticGraph:
 
     def at(self, selection: Selection) -> ElasticGraph:
         """The graph of a selection's size, blocks and options alone; raises `SpaceError` where it does not fit."""
-        selection.check(self.groups, tuple(self.bypasses), self.sizes, [item.fork for item in self.forks])
+        selection.check(self.groups, tuple(self.bypasses), self.sizes, forks_of(self.forks))
         return self.resized_to(selection.size).without(selection.skipped, dict(selection.chosen))
 
     def at_input_size(self, size: tuple[int, int]) -> ElasticGraph:

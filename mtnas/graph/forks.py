@@ -17,7 +17,7 @@ from mtnas.base.forks import Fork
 
 @dataclass(frozen=True)
 class GraphFork:
-    """Where a fork lies in the graph.
+    """Where a fork lies in the graph; one that gives several tensors has several of these.
 
     Args:
         fork: its options.
@@ -42,6 +42,11 @@ class GraphFork:
 
 
 Forks = tuple[GraphFork, ...]
+
+
+def forks_of(places: Sequence[GraphFork]) -> tuple[Fork, ...]:
+    """Every fork once."""
+    return tuple({place.fork.name: place.fork for place in places}.values())
 
 
 def ways(forks: Sequence[GraphFork], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -74,7 +79,7 @@ def deliver(graph: onnx.GraphProto, results: Sequence[str]) -> None:
 def varied(forks: Sequence[GraphFork]) -> list[dict[str, str]]:
     """Every option of every fork alone (with what it needs), then the cheapest of all together."""
     found: list[dict[str, str]] = []
-    for fork in (item.fork for item in forks):
+    for fork in forks_of(forks):
         outer = {need.fork: need.options[-1] for need in fork.needs}
         found += [{**outer, fork.name: option} for option in fork.options]
     cheapest = {item.fork.name: item.fork.options[0] for item in forks}

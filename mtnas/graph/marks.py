@@ -7,13 +7,14 @@ those of the first n experts stay.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from mtnas.base.errors import ModelError
-from mtnas.base.forks import EXPERTS, Fork
+from mtnas.base.forks import EXPERTS, Fork, each
 from mtnas.graph.bypass import Bypass, drop_unreached, rewire
 from mtnas.graph.forks import Forks, GraphFork
 
@@ -47,17 +48,19 @@ def mark(model: nn.Module, blocks: Sequence[str], forks: Sequence[Fork] = ()) ->
         block.register_forward_hook(after)
 
 
-def _all_options(module: nn.Module, fork: Fork, parts: Sequence[nn.Module]) -> Callable[..., Tensor]:
-    def forward(*inputs: Tensor) -> Tensor:
-        total: Tensor | None = None
+def _all_options(module: nn.Module, fork: Fork, parts: Sequence[nn.Module]) -> Callable[..., Any]:
+    def marked(output: Any, mark: str) -> Any:
+        return each(lambda tensor: tensor + module.get_buffer(mark), output)
+
+    def forward(*inputs: Tensor) -> Any:
+        total: Any = None
         for number, part in enumerate(parts):
-            output, zero = part(*inputs), module.get_buffer(f"{_OPTION}{number}")
+            output, mark = part(*inputs), f"{_OPTION}{number}"
             if fork.kind == EXPERTS:
-                total = (output if total is None else total + output) + zero
+                total = marked(output if total is None else each(operator.add, total, output), mark)
             else:
-                total = output + zero if total is None else total + (output + zero)
-        assert total is not None
-        return total + module.get_buffer(_FORK)
+                total = marked(output, mark) if total is None else each(operator.add, total, marked(output, mark))
+        return marked(total, _FORK)
 
     return forward
 
@@ -65,16 +68,20 @@ def _all_options(module: nn.Module, fork: Fork, parts: Sequence[nn.Module]) -> C
 def take_marks(
     proto: onnx.ModelProto, blocks: Sequence[str], forks: Sequence[Fork] = ()
 ) -> tuple[dict[str, Bypass], Forks]:
-    """Take the marks out of an exported graph; returns where each block and each fork lies."""
+    """Take the marks out of an exported graph; returns where each block and each fork lies.
+
+    A fork that gives several tensors lies in as many places.
+    """
     graph = proto.graph
     marks = _Marks(graph)
     ends = {name: (marks.take(name, _IN), marks.take(name, _OUT)) for name in blocks}
-    ways = [[marks.take(fork.name, f"{_OPTION}{k}") for k in range(len(fork.parts))] for fork in forks]
-    results = [marks.passing(fork.name, _FORK, tensors[-1]) for fork, tensors in zip(forks, ways, strict=True)]
+    lying: list[tuple[Fork, tuple[str, ...], str]] = []
+    for fork in forks:
+        options = [marks.take_all(fork.name, f"{_OPTION}{k}") for k in range(len(fork.parts))]
+        lying += [(fork, *place) for place in marks.passing(fork.name, _FORK, options)]
     marks.drop()
     found = tuple(
-        GraphFork(fork, tuple(marks.end(tensor) for tensor in tensors), result)
-        for fork, tensors, result in zip(forks, ways, results, strict=True)
+        GraphFork(fork, tuple(marks.end(tensor) for tensor in tensors), result) for fork, tensors, result in lying
     )
     if found:
         drop_unreached(graph, [tensor for fork in found for tensor in fork.tensors])
@@ -86,34 +93,52 @@ class _Marks:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
-        self.readers = {name: node for node in graph.node for name in node.input}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
         self.outputs = {output.name for output in graph.output}
         self.instead: dict[str, str] = {}
         self.names: set[str] = set()
 
     def take(self, place: str, mark: str) -> str:
-        """The tensor a mark was added to; its sum will be taken out."""
-        node = self._adding(place, mark)
-        if node.output[0] in self.outputs:
+        """The one tensor a mark was added to; its sum will be taken out."""
+        found = self.take_all(place, mark)
+        if len(found) > 1:
             raise _lost(place)
-        (source,) = (other for other in node.input if other != f"{place}.{mark}")
-        self.instead[node.output[0]] = source
-        return source
+        return found[0]
 
-    def passing(self, place: str, mark: str, source: str) -> str:
-        """The result a mark was added to; the node that adds it will pass another tensor on."""
-        node = self._adding(place, mark)
-        node.op_type = "Identity"
-        node.input[:] = [source]
-        return node.output[0]
+    def take_all(self, place: str, mark: str) -> list[str]:
+        """The tensors a mark was added to, in the order of the graph; the sums will be taken out."""
+        sources = []
+        for node in self._adding(place, mark):
+            if node.output[0] in self.outputs:
+                raise _lost(place)
+            (source,) = (other for other in node.input if other != f"{place}.{mark}")
+            self.instead[node.output[0]] = source
+            sources.append(source)
+        return sources
 
-    def _adding(self, place: str, mark: str) -> onnx.NodeProto:
+    def passing(self, place: str, mark: str, options: Sequence[Sequence[str]]) -> list[tuple[tuple[str, ...], str]]:
+        """For each result a mark was added to, what each option gives there, and the result's name.
+
+        The node that adds the mark will pass the last option on.
+        """
+        nodes = self._adding(place, mark)
+        if any(len(tensors) != len(nodes) for tensors in options):
+            raise _lost(place)
+        for node, tensor in zip(nodes, options[-1], strict=True):
+            node.op_type = "Identity"
+            node.input[:] = [tensor]
+        return list(zip(zip(*options, strict=True), [node.output[0] for node in nodes], strict=True))
+
+    def _adding(self, place: str, mark: str) -> list[onnx.NodeProto]:
         name = f"{place}.{mark}"
-        node = self.readers.get(name)
-        if node is None or node.op_type != "Add":
+        nodes = self.readers.get(name, [])
+        if not nodes or any(node.op_type != "Add" for node in nodes):
             raise _lost(place)
         self.names.add(name)
-        return node
+        return nodes
 
     def drop(self) -> None:
         """Take out all sums and marks."""

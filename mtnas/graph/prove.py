@@ -15,7 +15,7 @@ from mtnas.base.errors import ModelError
 from mtnas.base.groups import Selection, Size
 from mtnas.base.optional import require
 from mtnas.base.seeds import generator
-from mtnas.graph.forks import varied
+from mtnas.graph.forks import forks_of, varied
 from mtnas.graph.resized import resizing_to
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def random_selection(graph: ElasticGraph, rng: np.random.Generator) -> Selection
     skipped = [name for name in graph.bypasses if rng.random() < 0.5]
     sizes = (None, *graph.sizes)
     size = sizes[int(rng.integers(len(sizes)))] if graph.sizes else None
-    chosen = {item.fork.name: str(rng.choice(list(item.fork.options))) for item in graph.forks}
+    chosen = {fork.name: str(rng.choice(list(fork.options))) for fork in forks_of(graph.forks)}
     return Selection.of(kept, skipped, size, chosen)
 
 

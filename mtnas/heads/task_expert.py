@@ -5,7 +5,8 @@ Source: Ye and Xu, "TaskExpert: Dynamically Assembling Multi-Task Representation
 writes the mixture into its memory, `M_l = M_(l-1) + W(sum_k g_k E_k(F_l) + g M_(l-1))`. Here levels go from coarse to
 fine, gates see the mean of the level, and each task reads an expert through a 1x1 convolution, so that its memory has a
 width of its own. The first memory is weighed by its gate, since there is nothing to remember yet. Every expert is a
-group of channels, so that experts shrink one by one.
+group of channels, so that experts shrink one by one; a level's experts are a `SumOf`, so that an arch may run the first
+few alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from mtnas.forks.sum_of import SumOf
 from mtnas.heads.base import conv_bn_relu, resize
 from mtnas.heads.joint import JointHead
 
@@ -32,22 +34,29 @@ class Gate(nn.Module):
         return self.sigmoid(self.weigh(x_BCHW.mean((2, 3), keepdim=True)))
 
 
-class Memory(nn.Module):
-    """One task at one level: gathers from the experts and from what it remembers, and writes."""
+class Expert(nn.Module):
+    """One expert at one level, and what each task takes from it: `{task: gate * read(expert(x))}`."""
 
-    def __init__(self, width: int, experts: int) -> None:
+    def __init__(self, width: int, tasks: Sequence[str]) -> None:
         super().__init__()
-        self.gates = nn.ModuleList(Gate(width) for _ in range(experts))
-        self.reads = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(experts))
+        self.body = conv_bn_relu(width, width)
+        self.gates = nn.ModuleDict({task: Gate(width) for task in tasks})
+        self.reads = nn.ModuleDict({task: nn.Conv2d(width, width, 1) for task in tasks})
+
+    def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
+        found_BCHW = self.body(x_BCHW)
+        return {task: self.gates[task](x_BCHW) * read(found_BCHW) for task, read in self.reads.items()}
+
+
+class Memory(nn.Module):
+    """One task at one level: adds what it remembers to what it gathered, and writes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
         self.remember = Gate(width)
         self.write = conv_bn_relu(width, width)
 
-    def forward(self, x_BCHW: Tensor, found: Sequence[Tensor], memory_BCHW: Tensor | None) -> Tensor:
-        weighed = [
-            gate(x_BCHW) * read(found_BCHW)
-            for gate, read, found_BCHW in zip(self.gates, self.reads, found, strict=True)
-        ]
-        gathered_BCHW = sum(weighed[1:], weighed[0])
+    def forward(self, x_BCHW: Tensor, gathered_BCHW: Tensor, memory_BCHW: Tensor | None) -> Tensor:
         if memory_BCHW is None:
             return self.remember(x_BCHW) * self.write(gathered_BCHW)
         rows, columns = x_BCHW.shape[-2:]
@@ -61,13 +70,13 @@ class Level(nn.Module):
     def __init__(self, channels: int, width: int, tasks: Sequence[str]) -> None:
         super().__init__()
         self.lateral = conv_bn_relu(channels, width, kernel=1)
-        self.experts = nn.ModuleList(conv_bn_relu(width, width) for _ in range(_EXPERTS))
-        self.memory = nn.ModuleDict({task: Memory(width, _EXPERTS) for task in tasks})
+        self.experts = SumOf([Expert(width, tasks) for _ in range(_EXPERTS)])
+        self.memory = nn.ModuleDict({task: Memory(width) for task in tasks})
 
     def forward(self, x_BCHW: Tensor, memories: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x_BCHW = self.lateral(x_BCHW)
-        found = [expert(x_BCHW) for expert in self.experts]
-        return {task: memory(x_BCHW, found, memories.get(task)) for task, memory in self.memory.items()}
+        gathered = self.experts(x_BCHW)
+        return {task: memory(x_BCHW, gathered[task], memories.get(task)) for task, memory in self.memory.items()}
 
 
 class TaskExpert(JointHead):

@@ -95,7 +95,10 @@ def export_arch(context: RunContext, arch: Arch, target: Path, tasks: Sequence[s
     from mtnas.export.onnx_file import write_onnx
     from mtnas.graph.subset import keep_outputs
     from mtnas.stages.network import Network
+    from mtnas.stages.subset import check_routing
 
+    if tasks is not None:
+        check_routing(context.job.model)
     elastic = context.trained
     network = Network.of_elastic("picked", elastic.selection(arch), elastic)
     model = network.onnx(context.graph)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtnas.base.errors import CheckpointError
+from mtnas.base.errors import CheckpointError, JobError
 from mtnas.base.files import make_folder, write_json
+from mtnas.encoders.settings import inseparable
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import file_costs
 from mtnas.stages.scoring import score_file
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mtnas.base.progress import Progress
     from mtnas.export.manifest import Manifest
+    from mtnas.train.config import ModelConfig
     from mtnas.verify.numerics import HeadError
 
 SCHEMA = "subset/1"
@@ -42,7 +44,7 @@ def export_subset(
         progress: where to report.
 
     Raises:
-        JobError: no such task, or none.
+        JobError: no such task, or none; or a network whose experts are chosen by tokens.
         CheckpointError: no such run, or one that has not exported its file.
         VerificationFailed: the delivered file was changed, or a head answers otherwise than in it.
     """
@@ -57,6 +59,7 @@ def export_subset(
     if not (path / "job.resolved.yaml").is_file():
         raise CheckpointError("the folder of a run", received="no job.resolved.yaml", where=str(path))
     context = RunContext(read_job(path / "job.resolved.yaml"), path, progress)
+    check_routing(context.job.model)
     delivered = Manifest.load(context.run.stage("export") / "manifest.json")
     whole = delivered.check(context.run.stage("export"))
     part = keep_outputs(onnx.load_model(str(whole)), tasks)
@@ -76,6 +79,18 @@ def export_subset(
     write_json(folder / "subset.json", record)
     require(heads, str(target))
     return record
+
+
+def check_routing(model: ModelConfig) -> None:
+    """Raise `JobError` where every task's file would hold all experts."""
+    reason = "" if model.factory else inseparable(model.routing)
+    if reason:
+        raise JobError(
+            "experts that belong to tasks",
+            received=reason,
+            where="model.routing",
+            cure="run a job with model.routing: task; the file of all tasks is in 7-export",
+        )
 
 
 def _manifest(target: Path, delivered: Manifest, tasks: list[str]) -> Manifest:

@@ -39,6 +39,8 @@ def build_model(
         torch.manual_seed(derive_seed(seed, "model"))
         if config.factory:
             return _from_factory(config)
+        for task in targets:
+            _check_task_name(task)
         encoder = make_encoder(
             config.encoder,
             width=config.width,
@@ -46,9 +48,8 @@ def build_model(
             in_channels=in_channels,
             output_stride=config.output_stride,
             options=config.encoder_options,
+            tasks=tuple(targets),
         )
-        for task in targets:
-            _check_task_name(task)
         return with_decoders(encoder, config, targets)
 
 

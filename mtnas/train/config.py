@@ -10,6 +10,7 @@ from typing import Any
 from mtnas.base.errors import JobError
 from mtnas.base.tables import check_name
 from mtnas.encoders.settings import chosen_options, sized
+from mtnas.encoders.table import PER_TASK as MAPS_PER_TASK
 from mtnas.heads.table import DENSE_HEADS, HEADS, JOINT_HEADS, TASK_VECTORS
 from mtnas.heads.table import NONE as NO_VECTORS
 from mtnas.train.balance.table import BALANCES, PER_TASK
@@ -37,7 +38,8 @@ class ModelConfig:
     output_stride: int = 16
     """Input pixels per row of the coarsest level: 4, 8, 16 or 32."""
     expansion: int = 0
-    """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit); 0 = the encoder's own."""
+    """Hidden channels per input channel of a block (mobilenet, uib), or of an MLP (vit, vit_moe); 0 = the encoder's
+    own."""
     operator: str = ""
     """Depthwise convolutions of uib's blocks: ib, convnext, extra_dw, ffn, or choice; empty = extra_dw."""
     squeeze: int = 0
@@ -46,7 +48,15 @@ class ModelConfig:
     """Rows and columns of depthwise kernels (mobilenet, mobilenet_v2, mobilenet_v3, uib): 3, 5, 7, or choice: every
     block has its own; 0 = the encoder's own."""
     attention: str = ""
-    """Attention of vit: multi_head, multi_query with one key and value for all heads, or choice; empty = multi_head."""
+    """Attention of vit and vit_moe: multi_head, multi_query with one key and value for all heads, or choice; empty =
+    multi_head."""
+    experts: int = 0
+    """Experts of every second MLP (vit_moe), a multiple of top_k; 0, and at most, = top_k for each task. By token, 0 =
+    16."""
+    top_k: int = 0
+    """Experts that a task, or a token, has of them (vit_moe), together the work of one dense MLP; 0 = 4."""
+    routing: str = ""
+    """Who chooses experts (vit_moe): task, or token, to compare with (docs/networks.md); empty = task."""
     dense_head: str = "fpn"
     """Decoder of the tasks with one answer per pixel: one for each, or one for all (affinity, task_expert)."""
     image_head: str = "pooled"
@@ -75,6 +85,15 @@ class ModelConfig:
         alone = self.task_vectors == NO_VECTORS or self.dense_head not in JOINT_HEADS
         cure = f"choose {' or '.join(sorted(DENSE_HEADS))}, or leave model.task_vectors out"
         _require(alone, "heads of one task each", self.dense_head, "model.task_vectors", cure)
+        shared = self.encoder not in MAPS_PER_TASK or self.dense_head not in JOINT_HEADS
+        cure = f"choose {' or '.join(sorted(DENSE_HEADS))}, or the encoder vit"
+        _require(
+            shared,
+            f"heads of one task each: {self.encoder} has no maps that all tasks share",
+            self.dense_head,
+            "model.dense_head",
+            cure,
+        )
         for name in ("width", "head_width"):
             value = getattr(self, name)
             _require(value > 0 and value % 8 == 0, "a positive multiple of 8", value, f"model.{name}", "try 32 or 64")
@@ -98,6 +117,9 @@ class ModelConfig:
             "squeeze": self.squeeze,
             "kernel": self.kernel,
             "attention": self.attention,
+            "experts": self.experts,
+            "top_k": self.top_k,
+            "routing": self.routing,
         }
 
 

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtnas.base.errors import JobError
+from mtnas.encoders.base import Encoder
 from mtnas.encoders.make import make_encoder
 from mtnas.encoders.squeeze import SqueezeExcite
-from mtnas.encoders.table import ENCODERS, MOST_STAGES, SIZES
+from mtnas.encoders.table import ENCODERS, MOST_STAGES, PER_TASK, SIZES
 
 ALLOWED_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid)
 #: What makes a transformer; the layers between them quantize like any other.
-TRANSFORMER = (nn.Linear, nn.LayerNorm, nn.GELU)
+TRANSFORMER = (nn.Linear, nn.LayerNorm, nn.GELU, nn.ParameterDict)
 IMAGE = (2, 3, 64, 64)
 #: encoders whose shortcuts between resolutions depend on the strides
 PARALLEL = {"hrnet"}
 
 
+class One(nn.Module):
+    """An encoder of one task, seen as one of maps for all."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder, self.levels = encoder, encoder.levels
+
+    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
+        (maps,) = self.encoder(image_BCHW).values()  # type: ignore[attr-defined]
+        return maps
+
+
 def make(name: str, **settings: int) -> nn.Module:
     torch.manual_seed(0)
-    return make_encoder(name, width=settings.pop("width", 16), depth=(1, 2, 1), **settings).eval()
+    made = make_encoder(name, width=settings.pop("width", 16), depth=(1, 2, 1), tasks=["first"], **settings).eval()
+    return One(made) if name in PER_TASK else made
 
 
 @pytest.fixture(params=sorted(ENCODERS))
@@ -51,8 +65,9 @@ def test_all_widths_are_multiples_of_8(name: str) -> None:
 
 def test_own_size_is_taken_where_none_is_named(name: str) -> None:
     width, depth = SIZES[name]
-    named = make_encoder(name, width=width, depth=depth).state_dict()
-    assert {k: v.shape for k, v in make_encoder(name).state_dict().items()} == {k: v.shape for k, v in named.items()}
+    named = make_encoder(name, width=width, depth=depth, tasks=["a"]).state_dict()
+    own = make_encoder(name, tasks=["a"]).state_dict()
+    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in named.items()}
 
 
 def test_output_stride_is_kept(name: str) -> None:

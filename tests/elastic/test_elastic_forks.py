@@ -225,6 +225,19 @@ def test_options_that_do_not_fit_are_errors_with_their_name(options: dict[str, n
         elastic_of(Forked(mtnas.OneOf(options)).eval())
 
 
+def test_branches_that_give_other_names_are_errors() -> None:
+    branches = nn.ModuleList([fork_zoo.Reads(8), fork_zoo.Reads(8), nn.Conv2d(16, 8, 1)])
+    x, several = torch.randn(1, 16, 4, 4), mtnas.SumOf(branches[:2])
+    both = [branch(x) for branch in branches[:2]]
+    for found in (several(x), several.everything(x)):
+        assert all(torch.allclose(found[task], both[0][task] + both[1][task]) for task in ("depth", "labels"))
+    del branches[1].reads["depth"]
+    with pytest.raises(ModelError, match=r"option '2': labels of shape \(1, 8, 4, 4\), depth of shape"):
+        several.everything(x)
+    with pytest.raises(ModelError, match="option '2'"):
+        mtnas.SumOf([branches[0], branches[2]]).everything(x)
+
+
 def test_the_default_is_the_option_with_the_most_work() -> None:
     """Whatever the module names: it belongs to the largest network; the caller's model keeps its own."""
     model = fork_zoo.network("kernels")

@@ -24,7 +24,7 @@ from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import MODEL_FILE, PLAN_FILE, ElasticGraph
 from mtnas.graph.features_file import describe
-from mtnas.graph.forks import varied
+from mtnas.graph.forks import forks_of, varied
 from mtnas.graph.prove import random_selection, relative_error, run_model
 from mtnas.graph.subset import keep_outputs
 from mtnas.measure.reach.shipping import Shipping
@@ -178,7 +178,7 @@ def test_saved_and_loaded_with_its_forks(pair: tuple[ElasticModel, ElasticGraph]
     elastic, graph = pair
     graph.save(tmp_path)
     loaded = ElasticGraph.load(tmp_path)
-    assert loaded.forks == graph.forks and tuple(item.fork for item in loaded.forks) == elastic.open_forks
+    assert loaded.forks == graph.forks and forks_of(loaded.forks) == elastic.open_forks
     assert loaded.groups == graph.groups and {s: r.forks for s, r in loaded.resized.items()} == {
         s: r.forks for s, r in graph.resized.items()
     }

@@ -82,19 +82,35 @@ def test_a_gate_is_one_number_between_0_and_1() -> None:
 def test_experts_run_once_for_all_tasks_and_closed_gates_shut_them_out() -> None:
     torch.manual_seed(0)
     head = TaskExpert(LEVELS, TASKS, width=8, convs=1).eval()
-    expert, calls = head.levels[0].experts[2], []
-    handle = expert.register_forward_hook(lambda *_: calls.append(1))
+    expert, calls = head.levels[0].experts.branches[2], []
+    handle = expert.body.register_forward_hook(lambda *_: calls.append(1))
     before = head(maps(), (32, 32))
     handle.remove()
     assert len(calls) == 1
-    gate = head.levels[0].memory["a"].gates[2].weigh
+    gate = expert.gates["a"].weigh
     nn.init.constant_(gate.bias, -1e4)
     closed = head(maps(), (32, 32))
-    nn.init.zeros_(expert[0].weight)
-    nn.init.constant_(expert[1].bias, 3.0)
+    nn.init.zeros_(expert.body[0].weight)
+    nn.init.constant_(expert.body[1].bias, 3.0)
     changed = head(maps(), (32, 32))
     assert not torch.equal(before["a"], closed["a"]) and torch.equal(before["b"], closed["b"])
     assert torch.equal(closed["a"], changed["a"]) and not torch.equal(closed["b"], changed["b"])
+
+
+def test_fewer_experts_are_what_the_first_of_them_give() -> None:
+    """With the gates of the others shut, all four answer as the first two."""
+    torch.manual_seed(0)
+    head = TaskExpert(LEVELS, TASKS, width=8, convs=1).eval()
+    for level in head.levels:
+        for expert in level.experts.branches[2:]:
+            for gate in expert.gates.values():
+                nn.init.constant_(gate.weigh.bias, -1e4)
+    expected = head(maps(), (32, 32))
+    for level in head.levels:
+        level.experts.keep("2")
+        assert len(level.experts.branches) == 2
+    found = head(maps(), (32, 32))
+    assert all(torch.allclose(found[task], output, atol=1e-6) for task, output in expected.items())
 
 
 def test_memory_goes_from_coarse_to_fine_and_each_task_has_its_own() -> None:

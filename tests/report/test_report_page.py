@@ -87,6 +87,18 @@ def test_the_summary_says_what_was_won(tmp_path: Path) -> None:
         assert text in body
 
 
+def test_the_cards_compare_latencies_of_the_same_rounds(tmp_path: Path) -> None:
+    """The certificate was measured at another moment: its number is held against the limit, not the full network."""
+    folder = FakeRun(tmp_path).upto("certify")
+    path = folder / "8-verify/certificate.json"
+    record = json.loads(path.read_text())
+    record["limits"][0]["measured"]["value"] = 1.2
+    path.write_text(json.dumps(record))
+    body = body_of(page(gather(folder)))
+    assert "1.200\u00a0ms" in body and "3.4× faster" in body and "3.44× less" in body
+    assert "2.58× less" not in body
+
+
 def test_what_is_missed_is_not_hidden(tmp_path: Path) -> None:
     body = body_of(page(gather(FakeRun(tmp_path, met=False).upto("certify"))))
     assert "Budget missed, verification failed" in body

@@ -48,6 +48,17 @@ def test_options_reach_the_encoder() -> None:
     assert parameters(operator="ib") < plain
 
 
+def test_a_routed_encoder_gives_each_task_its_own_maps() -> None:
+    config = ModelConfig(encoder="vit_moe", width=16, blocks=(1, 1), head_width=16, experts=4, top_k=2)
+    assert {task: tuple(x.shape) for task, x in build_model(config, TARGETS)(IMAGE).items()} == {
+        "segmentation": (2, 8, 32, 32),
+        "depth": (2, 1, 32, 32),
+        "presence": (2, 8),
+    }
+    layers = build_model(config, TARGETS).encoder.stages[1][1].logits
+    assert set(layers) == set(TARGETS)
+
+
 def test_weights_depend_on_the_seed_only() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -172,6 +183,12 @@ def test_contract_is_checked() -> None:
         ({"encoder": "uib", "operator": "extra"}, "model.operator"),
         ({"task_vectors": "subtract"}, "model.task_vectors"),
         ({"task_vectors": "add", "dense_head": "affinity"}, "model.task_vectors"),
+        ({"encoder": "vit", "experts": 4}, "model.experts"),
+        ({"encoder": "vit_moe", "experts": 6}, "model.experts"),
+        ({"encoder": "vit_moe", "experts": 2}, "model.experts"),
+        ({"encoder": "vit_moe", "routing": "learned"}, "model.routing"),
+        ({"encoder": "vit_moe", "routing": "tasks"}, "model.routing"),
+        ({"encoder": "vit_moe", "dense_head": "affinity"}, "model.dense_head"),
         ({"blocks": (2, 0)}, "model.blocks"),
         ({"encoder": "mobilenet_v2", "blocks": (1, 1, 1, 1, 1)}, "model.blocks"),
         ({"output_stride": 12}, "model.output_stride"),

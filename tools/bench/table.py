@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, str] = {
     "measure_rate": "tools.bench.measure_rate:run",
     "predictor": "tools.bench.predictor:run",
     "routed": "tools.bench.routed:run",
+    "routing": "tools.bench.routing:run",
     "run_table": "tools.bench.run_table:run",
     "search_hv": "tools.bench.search_hv:run",
     "ssh_loopback": "tools.bench.ssh_loopback:run",
