@@ -1,10 +1,15 @@
-"""A whole run of a network with a `OneOf` and a `SumOf`, and two input sizes: chosen, pruned, delivered, configured."""
+"""A whole run of a user's network with a `OneOf` and a `SumOf` that may run at half its input size.
+
+Chosen in the search, pruned, delivered and reported; killed in every stage, the same command comes to the same result.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +18,13 @@ import onnx
 import pytest
 import tiny
 import torch
-from tiny import Done, FinishedRun, records
+from tiny import Done, FinishedRun, lines, records, stages_with
 
+from mtnas.base.files import file_hash
 from mtnas.base.groups import Selection
 from mtnas.graph.prove import relative_error, run_model
 from mtnas.job.read import read_job
+from mtnas.quantize.ptq import quantize_onnx
 from mtnas.space.arch import Arch
 from mtnas.stages.context import RunContext
 from mtnas.stages.network import Network
@@ -57,6 +64,15 @@ JOB = (
 )
 RULES = "shared: [0.5, 1.0]\ndecoder: [1.0]\noperators: true\nexperts: true\nresolution: [0.5, 1.0]\n"
 SIZES = {"16x16", "32x32"}
+#: where to kill: a journal of the stage and the lines it must have by then, or the stage itself
+MOMENTS: dict[str, tuple[str, int]] = {
+    "train": ("2-train/curves.jsonl", 2),
+    "profile": ("3-profile/device/measurements.jsonl", 4),
+    "search": ("4-search/trials.jsonl", 4),
+    "prune": ("", 0),
+    "quantize": ("", 0),
+    "export": ("", 0),
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +89,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedRun]:
         done = tiny.finish(tiny.start("run", job, "--out", folder / "run", "--json", scratch=folder), timeout_s=540.0)
         assert done.code == 0, done.err
         yield FinishedRun(job, folder / "run", done)
+
+
+@pytest.fixture(scope="module")
+def killed(whole: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, killed once in every stage after the first."""
+    folder = tmp_path_factory.mktemp("killed")
+    run = whole.copy(folder / "run", upto="space")
+    for stage, (journal, count) in MOMENTS.items():
+        ready = reached(run, stage, journal, count)
+        done = tiny.stop_when(again(whole, run, folder), ready, signal.SIGKILL)
+        assert done.code == -signal.SIGKILL and stages_with(run, "start")[-1] == stage
+        assert stage not in stages_with(run, "end") and not (run / "DONE").exists()
+    last = tiny.finish(again(whole, run, folder), timeout_s=540.0)
+    assert last.code == 0, last.err
+    return run
+
+
+def again(whole: FinishedRun, run: Path, scratch: Path) -> Any:
+    return tiny.start("run", whole.job, "--out", run, "--json", scratch=scratch)
+
+
+def reached(run: Path, stage: str, journal: str, count: int) -> Callable[[], bool]:
+    if journal:
+        return lambda: lines(run / journal) >= count
+    return lambda: stage in stages_with(run, "start")
 
 
 def read(run: Path, name: str) -> Any:
@@ -147,3 +188,39 @@ def asked(run: Path, *words: str | Path) -> Done:
     done = tiny.mtnas("configure", run, *words)
     assert done.code == 0, done.err
     return done
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_the_run_is_the_same(whole: FinishedRun, killed: Path) -> None:
+    assert (killed / "DONE").exists() and not list(killed.glob("*superseded*"))
+    assert read(killed, "9-certify/certificate.json")["met"] and not list(killed.rglob("*.tmp"))
+    starts, ends = stages_with(killed, "start"), stages_with(killed, "end")
+    assert all(starts.count(stage) == 2 for stage in MOMENTS) and sorted(ends) == sorted(set(ends))
+    weights = "2-train/weights.safetensors"
+    assert file_hash(killed / weights) == file_hash(whole.path / weights)
+
+
+def test_nothing_was_measured_or_scored_twice(whole: FinishedRun, killed: Path) -> None:
+    points = [row for row in records(killed / MOMENTS["profile"][0]) if row["kind"] == "latency"]
+    assert len({json.dumps(point["selection"], sort_keys=True) for point in points}) == len(points) == 14
+    assert [row["number"] for row in trials(killed)] == list(range(len(trials(whole.path))))
+    ours, theirs = ({row["id"]: row["scores"] for row in trials(run)} for run in (killed, whole.path))
+    common = ours.keys() & theirs.keys()
+    assert len(common) >= 2 and {name: ours[name] for name in common} == {name: theirs[name] for name in common}
+
+
+def test_int8_of_a_continued_run_is_that_of_its_delivered_network(killed: Path) -> None:
+    """Bit by bit: nothing is left over from where the stage was cut off."""
+    context, record = (
+        RunContext(read_job(killed / "job.resolved.yaml"), killed),
+        read(killed, "6-quantize/quantize.json"),
+    )
+    kept = {"float_heads": tuple(record["float_heads"]), "float_branches": tuple(record["float_branches"])}
+    config = replace(context.job.quantize, **kept)
+    model = Network.load(killed / "5-prune", "delivered").onnx(context.graph)
+    batches = (image_BCHW.numpy() for image_BCHW in context.images("calibrate", config.images, config.batch_size)())
+    int8 = quantize_onnx(model, batches, config).SerializeToString()
+    assert int8 == (killed / "6-quantize" / "int8.onnx").read_bytes()
