@@ -34,6 +34,7 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 JobFile = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON); without it the embedded demo job runs.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; default runs/<job name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one value, such as train.epochs=3.")]
+Tasks = Annotated[str | None, typer.Option(help="Some of the job's tasks alone, as depth,normals.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -79,7 +80,14 @@ def _emit(as_json: bool, value: dict[str, Any], text: str) -> None:
     print(json.dumps(value, indent=1) if as_json else text)
 
 
-def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: list[str] | None, as_json: bool) -> None:
+def _run_until(
+    stage: str,
+    job_file: Path | None,
+    out: Path | None,
+    overrides: list[str] | None,
+    as_json: bool,
+    tasks: str | None = None,
+) -> None:
     from mtnas.flow import run_flow
     from mtnas.job.read import read_job
     from mtnas.stages.context import RunContext
@@ -89,7 +97,7 @@ def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: l
     count = processes(os.environ)
     check_stage(stage, count)
     leads = os.environ.get("RANK", "0") == "0"
-    job = read_job(job_file, overrides or ())
+    job = read_job(job_file, overrides or (), _names(tasks))
     folder = out or Path(job.out or Path("runs") / job.name)
     context = RunContext(job, folder, ConsoleProgress() if leads else None)
     if count == 1:
@@ -103,8 +111,10 @@ def _run_until(stage: str, job_file: Path | None, out: Path | None, overrides: l
 
 
 def _add_stage_verb(name: str, stage: str, text: str) -> None:
-    def verb(job: JobFile = None, out: Out = None, set_: Set = None, as_json: Json = False) -> None:
-        _run_until(stage, job, out, set_, as_json)
+    def verb(
+        job: JobFile = None, out: Out = None, set_: Set = None, tasks: Tasks = None, as_json: Json = False
+    ) -> None:
+        _run_until(stage, job, out, set_, as_json, tasks)
 
     app.command(name, help=text)(verb)
 
@@ -127,32 +137,33 @@ def export(
     job: JobFile = None,
     out: Out = None,
     set_: Set = None,
-    tasks: Annotated[str | None, typer.Option(help="Of a run's folder: these tasks alone, as depth,normals.")] = None,
+    tasks: Tasks = None,
     as_json: Json = False,
 ) -> None:
-    """Write the ONNX file and its manifest; with --tasks, a finished run's file for some of its tasks."""
-    if tasks is None:
-        _run_until("export", job, out, set_, as_json)
+    """Write the ONNX file and its manifest; of a run's folder and --tasks, its file for these tasks alone."""
+    names = _names(tasks)
+    if names is None or (job is not None and job.is_file()):
+        _run_until("export", job, out, set_, as_json, tasks)
         return
     from mtnas.stages.subset import export_subset, subset_text
 
     if job is None or set_:
-        raise typer.BadParameter("--tasks takes the folder of a run, and no --set")
-    result = export_subset(job, _names(tasks), out, ConsoleProgress())
+        raise typer.BadParameter("--tasks takes a job file, or the folder of a run without --set")
+    result = export_subset(job, names, out, ConsoleProgress())
     _emit(as_json, result, subset_text(result))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.command()
-def plan(job: JobFile = None, set_: Set = None, as_json: Json = False) -> None:
+def plan(job: JobFile = None, set_: Set = None, tasks: Tasks = None, as_json: Json = False) -> None:
     """Say in seconds what a job would do: space size, stages, measurements, time, limits that cannot be kept."""
     from mtnas.job.read import read_job
     from mtnas.stages.plan import plan_job, plan_text
 
-    result = plan_job(read_job(job, set_ or ()), ConsoleProgress())
+    result = plan_job(read_job(job, set_ or (), _names(tasks)), ConsoleProgress())
     _emit(as_json, result, plan_text(result))
     if not result["feasible"]:
         raise typer.Exit(int(ExitCode.MISSED))
@@ -210,7 +221,7 @@ def pick(
     from mtnas.stages.pick import PickRequest, pick_from_run, pick_text
 
     request = PickRequest.parse(latency_ms, prefer or (), floor or ())
-    result = pick_from_run(run, request, export, None if tasks is None else _names(tasks))
+    result = pick_from_run(run, request, export, _names(tasks))
     _emit(as_json, result, pick_text(result))
 
 
@@ -222,6 +233,7 @@ def configure(
     prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
     floor: Annotated[list[str] | None, typer.Option(help="Floor, such as depth=0.6 or depth=-3%.")] = None,
     strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
+    tasks: Annotated[str | None, typer.Option(help="A network for these tasks alone, as depth,normals.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the network as ONNX to this file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -237,7 +249,7 @@ def configure(
     request = PickRequest.parse(latency_ms, prefer or (), floor or (), budget or ())
     wish = Wish(request.budget, request.preference, request.floors)
     config = ConfigureConfig(strategy=strategy)
-    result = configure_run(run, wish, config, export=export, progress=ConsoleProgress())
+    result = configure_run(run, wish, config, tasks=_names(tasks), export=export, progress=ConsoleProgress())
     _emit(as_json, result, configured_text(result))
 
 
@@ -249,6 +261,7 @@ def control(
     sweep: Annotated[int, typer.Option(help="Steps of each task's sweep; 0 for none.", min=0)] = 5,
     chooser: Annotated[str, typer.Option(help="configure, or front: pick from the measured front.")] = "configure",
     strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
+    tasks: Annotated[str | None, typer.Option(help="Networks for these tasks alone, as depth,normals.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how far budget and preference control a finished run's network; the report then shows it."""
@@ -257,7 +270,9 @@ def control(
     from mtnas.stages.pick import limits_of
 
     budgets = tuple(limits_of(text.split(",")) for text in budget or ())
-    inquiry = Inquiry(budgets, chooser, count, sweep, ConfigureConfig(strategy=strategy))
+    names = _names(tasks)
+    only = None if names is None else tuple(names)
+    inquiry = Inquiry(budgets, chooser, count, sweep, ConfigureConfig(strategy=strategy), only)
     result = control_run(run, inquiry, progress=ConsoleProgress())
     _emit(as_json, result, control_text(result))
 

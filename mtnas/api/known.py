@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel
+from mtnas.elastic.task_subset import check_separable
 from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.forks import forks_of
+from mtnas.job.narrow import chosen
 from mtnas.job.schema import Job
 from mtnas.measure.config import MeasureConfig
 from mtnas.score.config import ScoreConfig
@@ -43,6 +45,7 @@ class Known:
         data: its splits `select` and `calibrate` are used.
         profile: of a device; without it, costs are counted.
         score: images behind a score.
+        alone: costs are those of networks that answer these tasks alone, not all that the elastic model does.
         memory: what earlier calls have found out.
     """
 
@@ -50,12 +53,24 @@ class Known:
     data: Dataset | None = None
     profile: DeviceProfile | None = None
     score: ScoreConfig = field(default_factory=ScoreConfig)
-    memory: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(
-        self, elastic: ElasticModel, budget: Bounds, preference: Mapping[str, float], floors: Bounds
+        self,
+        elastic: ElasticModel,
+        budget: Bounds,
+        preference: Mapping[str, float],
+        floors: Bounds,
+        tasks: Sequence[str] | None = None,
     ) -> Configured:
-        return self.find(elastic, Wish(budget, preference, floors), ConfigureConfig())
+        wish = Wish(budget, preference, floors)
+        if tasks is None or self.tasks is None:
+            return self.find(elastic, wish, ConfigureConfig())
+        names = chosen(self.tasks, tasks, "tasks")
+        check_separable(elastic.model, names if len(names) < len(elastic.tasks) else ())
+        part = replace(self, tasks={name: self.tasks[name] for name in names}, alone=True)
+        return replace(part.find(elastic, wish, ConfigureConfig()), tasks=names)
 
     def find(
         self,
@@ -82,17 +97,35 @@ class Known:
                 where="configure",
                 cure="call mtnas.configure(elastic, tasks, data, profile, budget=...)",
             )
-        device = self.profile.config if self.profile else MeasureConfig()
-        job = Job(device=device, score=self.score)
         if self.profile is not None:
-            check_profile(elastic, self.profile)
+            check_profile(elastic, self.profile, self.tasks)
+        profile = self._own_profile(elastic, out, progress)
+        job = Job(device=profile.config if profile else MeasureConfig(), score=self.score)
         settle(job, elastic, self.data)
         run = RunFolder(Path(out) if out is not None else Path())  # without `out` nothing is written
         context = given_context(job, run, elastic, self.data, dict(self.tasks), progress)
-        context.graph = self.profile.graph if self.profile else self._graph(elastic)
-        if self.profile is not None:
-            context.profile = self.profile.record
+        context.graph = profile.graph if profile else self._graph(elastic)
+        if self.alone:
+            context.graph = context.graph.answering(self.tasks)
+        if profile is not None:
+            context.profile = profile.record
         return context
+
+    def _own_profile(self, elastic: ElasticModel, out: Out, progress: Progress | None) -> DeviceProfile | None:
+        """The given one; where it should be of networks for these tasks alone, one that is measured now and kept."""
+        if not self.alone or self.profile is None or set(self.profile.graph.outputs) == set(self.tasks or ()):
+            return self.profile
+        from mtnas.api.profiling import profile
+
+        names = [task for task in elastic.tasks if task in (self.tasks or ())]
+        key = ("profile", *names)
+        if key not in self.memory:
+            folder = None if out is None else Path(out) / "subsets" / "+".join(names)
+            config = self.profile.config
+            self.memory[key] = profile(elastic, config=config, tasks=names, out=folder, progress=progress)
+        found: DeviceProfile = self.memory[key]
+        check_profile(elastic, found, names)
+        return found
 
     def subject(self, context: RunContext, journal: Path | None) -> Subject:
         """What is searched; in memory, scores stay known as long as weights, tasks and data are the same."""
@@ -104,12 +137,13 @@ class Known:
         }
         if journal is not None:
             return self._subject(context, evaluations_of(context, told, journal))
-        if self.memory.get("told") != told:
-            self.memory.update({"told": told, "scores": evaluations_of(context, told)})
-        return self._subject(context, self.memory["scores"])
+        key = ("scores", *context.tasks)
+        if key not in self.memory or self.memory[key][0] != told:
+            self.memory[key] = told, evaluations_of(context, told)
+        return self._subject(context, self.memory[key][1])
 
     def _subject(self, context: RunContext, evaluations: Evaluations) -> Subject:
-        full = None if self.profile is None else self.profile.record.extreme("largest").record
+        full = None if self.profile is None else context.profile.extreme("largest").record
         latency = full.statistic(context.job.device.statistic) if full else None
         return subject_of(context, evaluations, full_latency=latency)
 
@@ -132,8 +166,16 @@ def learn(elastic: ElasticModel, **parts: Any) -> Known:
     return known
 
 
-def check_profile(elastic: ElasticModel, profile: DeviceProfile) -> None:
-    """Groups, blocks that may be left out, forks and input size must be those that were profiled."""
+def check_profile(elastic: ElasticModel, profile: DeviceProfile, tasks: Iterable[str]) -> None:
+    """Groups, blocks that may be left out, forks, input size and tasks must be among those that were profiled."""
+    missing = [task for task in tasks if task not in profile.graph.outputs]
+    if missing:
+        raise JobError(
+            f"a profile of networks that answer {', '.join(missing)}",
+            received=f"one of {', '.join(profile.graph.outputs)} alone",
+            where="profile",
+            cure=_PROFILE_AGAIN,
+        )
     ours = [(group.name, group.size, group.frozen) for group in elastic.groups]
     theirs = [(group.name, group.size, group.frozen) for group in profile.graph.groups]
     sizes = tuple(elastic.example.shape[1:]), tuple(profile.graph.input_shape[1:])

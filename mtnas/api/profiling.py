@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def profile(
     *,
     samples: int | None = None,
     config: MeasureConfig | None = None,
+    tasks: Sequence[str] | None = None,
     out: Out = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -91,30 +93,35 @@ def profile(
         device: a folder in `hardware_profiles/`, or a path to a folder with a `device.yaml`.
         samples: networks to measure, when `config` should stay as it is otherwise.
         config: the measuring protocol; it names the device itself, and `device` is then not read.
+        tasks: measure networks that answer these alone, as `elastic.extract(arch, tasks=...)` takes them out.
         out: folder for the measurements (`3-profile` in it); the same call continues where it was interrupted.
         seed: of the choice of networks.
         progress: shows a bar.
 
     Raises:
         ModelError: the network cannot be exported.
-        JobError: no such device, or `out` holds measurements made under other circumstances.
+        JobError: no such device or task, or `out` holds measurements made under other circumstances.
         PackageMissing: the device's runtime is not installed.
     """
     config = device_config(device, config)
     if samples is not None:
         config = replace(config, samples=samples)
     inputs = {**identity(elastic, weights=False), "config": asdict(config), "seed": seed}
+    graph = graph_of(elastic)
+    if tasks is not None:
+        graph = graph.answering(tasks)
+        inputs["tasks"] = list(graph.outputs)
     with workplace(out, "profile", inputs) as call:
-        graph = graph_of(elastic)
         if call.done:
-            found = DeviceProfile(profile_files.load_profile(call.folder / "device", config), graph, config)
+            record = profile_files.load_profile(call.folder / "device", config)
+        else:
+            context = given_context(Job(device=config, seed=seed), call.run, elastic, progress=progress)
+            context.graph = graph
+            call.finish(stage.run(context, call.folder))
+            record = context.profile
+        found = DeviceProfile(record, graph, config)
+        if tasks is None:
             learn(elastic, profile=found)
-            return found
-        context = given_context(Job(device=config, seed=seed), call.run, elastic, progress=progress)
-        context.graph = graph
-        call.finish(stage.run(context, call.folder))
-        found = DeviceProfile(context.profile, graph, config)
-        learn(elastic, profile=found)
         return found
 
 

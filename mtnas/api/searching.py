@@ -55,7 +55,8 @@ def search(
         elastic: trained, or made from a trained network.
         tasks: names of targets, tasks by name, or None for every output that is a target of the data.
         data: its splits `select` and `calibrate` are used.
-        profile: from `mtnas.profile` of this elastic model.
+        profile: from `mtnas.profile` of this elastic model; costs are those of the networks that it measured, which
+            answer all tasks or those of `mtnas.profile(elastic, tasks=...)`.
         budget: hard limits, absolute or a percent of the unpruned network: `{"latency_ms": "50%", "size_mb": 2.0}`.
         floors: the worst score of a task, absolute or relative to the unpruned network: `{"depth": "-3%"}`.
         preference: which networks near the best are measured first; 1 where silent.
@@ -75,7 +76,7 @@ def search(
     found = make_tasks(tasks, data, elastic.tasks)
     wishes: dict[str, Bounds] = {"budget": budget or {}, "floors": floors or {}, "preference": preference or {}}
     job = _job(wishes, _with_trials(config, trials), score or ScoreConfig(), profile.config, seed)
-    check_profile(elastic, profile)
+    check_profile(elastic, profile, found)
     settle(job, elastic, data)
     with workplace(out, "search", _inputs(job, elastic, found, data, profile)) as call:
         if not call.done:

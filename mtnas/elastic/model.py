@@ -48,7 +48,7 @@ class HasArch(Protocol):
 
 
 class Configurer(Protocol):
-    """Finds the network of an elastic model for limits by name, weights by task and floors by task."""
+    """Finds the network of an elastic model for limits by name, weights and floors by task; for some tasks alone."""
 
     def __call__(
         self,
@@ -56,6 +56,7 @@ class Configurer(Protocol):
         budget: Mapping[str, float | int | str],
         preference: Mapping[str, float],
         floors: Mapping[str, float | int | str],
+        tasks: Sequence[str] | None = None,
     ) -> HasArch: ...
 
 
@@ -346,12 +347,10 @@ class ElasticModel:
         statistics: Mapping[str, Tensor] | None = None,
         tasks: Iterable[str] | None = None,
     ) -> nn.Module:
-        """The selected network as a plain module with weights of its own, in evaluation mode.
-
-        With `tasks`, it answers these alone, without what only the others need; `JobError` where it is `inseparable`.
-        """
+        """The selected network as a plain module with weights of its own, in evaluation mode; with `tasks`, or found by
+        `configure` for some, without what only the others need; `JobError` where it is `inseparable`."""
         chosen = self._compact(selection) if isinstance(selection, Selection) else self.selection(selection)
-        subset = self.answering(tasks)
+        subset = self.answering((getattr(selection, "tasks", ()) or None) if tasks is None else tasks)
         check_separable(self.model, subset.tasks)
         found = self._known(chosen, subset) if statistics is None else self._checked(statistics, chosen, subset)
         return self._taken_out(chosen, found, subset)
@@ -369,6 +368,7 @@ class ElasticModel:
         budget: Mapping[str, float | int | str] | None = None,
         preference: Mapping[str, float] | None = None,
         floors: Mapping[str, float | int | str] | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> HasArch:
         """The network for a budget and a preference, without training; `extract` takes it out.
 
@@ -376,6 +376,7 @@ class ElasticModel:
             budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": "50%"}`.
             preference: task -> weight, 1 where silent; preferred tasks get larger decoders.
             floors: task -> worst allowed score, absolute or relative to the unpruned network: `{"depth": "-3%"}`.
+            tasks: a network that answers these alone; costs and percents are of such networks, profiled once.
 
         Raises:
             JobError: the tasks and data to score networks with are not known yet.
@@ -388,7 +389,7 @@ class ElasticModel:
                 where="configure",
                 cure="call mtnas.configure(elastic, tasks, data, profile, budget=...), or mtnas.train first",
             )
-        return self.configurer(self, budget or {}, preference or {}, floors or {})
+        return self.configurer(self, budget or {}, preference or {}, floors or {}, tasks)
 
     def sort_channels(
         self,
@@ -433,9 +434,8 @@ class ElasticModel:
         """Groups, blocks, forks, sizes, owners, what is frozen or refused and why, and the largest possible gain."""
         ends = FULL, self.selection(self.space.smallest)
         sizes = self._taken_out(ends[0], {}, TaskSubset()), self._taken_out(ends[1], {}, TaskSubset())
-        device = next(self.model.parameters()).device
         parts = self.groups, self.blocks, self.forks, self.inputs
-        return summarise(parts, self.space, self.example.to(device), sizes)
+        return summarise(parts, self.space, self.example.to(next(self.model.parameters()).device), sizes)
 
 
 def _training_patches(model: nn.Module) -> list[Patch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -47,7 +47,11 @@ def drop_unreached(graph: onnx.GraphProto, keep: Iterable[str] = ()) -> set[str]
 
 
 def reduced(
-    skeleton: onnx.ModelProto, bypasses: Bypasses, skipped: Iterable[str], ways: Mapping[str, str]
+    skeleton: onnx.ModelProto,
+    bypasses: Bypasses,
+    skipped: Iterable[str],
+    ways: Mapping[str, str],
+    tasks: Sequence[str] = (),
 ) -> tuple[onnx.ModelProto, set[str]]:
     """A copy of a skeleton in which blocks return their input and forks go one way, and the names that are still read.
 
@@ -56,9 +60,14 @@ def reduced(
         bypasses: where its blocks lie.
         skipped: the blocks that are left out.
         ways: result of every fork -> the tensor to be read instead.
+        tasks: the outputs that are kept; empty = all.
     """
     small = onnx.ModelProto()
     small.CopyFrom(skeleton)
+    if tasks:
+        outputs = [output for output in skeleton.graph.output if output.name in tasks]
+        del small.graph.output[:]
+        small.graph.output.extend(outputs)
     take_ways(small.graph, ways)
     rewire(small.graph, {**ways, **{bypasses[name].result: bypasses[name].source for name in skipped}})
     deliver(small.graph, list(ways))

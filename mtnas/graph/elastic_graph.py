@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ from mtnas.graph.input_size import at_input_size
 from mtnas.graph.network import set_batch, split_weights
 from mtnas.graph.plan import Plan, make_plan
 from mtnas.graph.resized import Resized, at_camera_size, read_resized, write_resized
+from mtnas.graph.subset import wanted_outputs
 
 SCHEMA = "graph/1"
 MODEL_FILE, PLAN_FILE = "elastic.onnx", "plan.json"
@@ -55,6 +57,7 @@ class ElasticGraph:
         weights: initializers that are not in the model itself.
         forks: the forks that may be chosen from.
         resized: the same network behind a resize of the image, by the input size it then runs at.
+        tasks: the outputs that its networks have; empty = all of the model's. See `answering`.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class ElasticGraph:
         weights: Mapping[str, np.ndarray] | None = None,
         resized: Mapping[Size, Resized] | None = None,
         forks: Forks = (),
+        tasks: Sequence[str] = (),
     ) -> None:
         self.groups = tuple(groups)
         self.names = names
         self.bypasses: Bypasses = dict(bypasses or {})
         self.forks = forks
-        self.outputs = tuple(output.name for output in model.graph.output)
+        self.tasks = tuple(tasks)
+        self.outputs = self.tasks or tuple(output.name for output in model.graph.output)
         shape = model.graph.input[0].type.tensor_type.shape.dim
         self.input_shape = (1, *(dim.dim_value for dim in shape[1:]))
         self._skeleton, held = split_weights(model, (*names.known, *names.parameters))
@@ -104,7 +109,8 @@ class ElasticGraph:
         bypasses = {name: Bypass(*ends) for name, ends in data.get("bypasses", {}).items()}
         resized = read_resized(folder, data.get("resized", []))
         forks = tuple(GraphFork.from_json(fork) for fork in data.get("forks", ()))
-        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, resized=resized, forks=forks)
+        given: dict[str, Any] = {"resized": resized, "forks": forks, "tasks": data.get("tasks", ())}
+        return ElasticGraph(onnx.load_model(str(path)), groups, names, bypasses, **given)
 
     def save(self, folder: Path) -> None:
         """Write the largest network, runnable as it is at any batch size, and the plan beside it."""
@@ -121,6 +127,7 @@ class ElasticGraph:
             "groups": [group.to_json() for group in self.groups],
             "bypasses": {name: [block.source, block.result] for name, block in self.bypasses.items()},
             **({"forks": [fork.to_json() for fork in self.forks]} if self.forks else {}),
+            **({"tasks": list(self.tasks)} if self.tasks else {}),
             "resized": write_resized(folder, self.resized),
         }
         write_json(folder / PLAN_FILE, record)
@@ -149,7 +156,7 @@ class ElasticGraph:
             copied = onnx.ModelProto()
             copied.CopyFrom(graph.model)
             self._smaller[size] = ElasticGraph(
-                copied, self.groups, self.names, graph.bypasses, weights, forks=graph.forks
+                copied, self.groups, self.names, graph.bypasses, weights, forks=graph.forks, tasks=self.tasks
             )
         return self._smaller[size]
 
@@ -163,18 +170,32 @@ class ElasticGraph:
             chosen: fork -> option; the default where nothing is said.
         """
         taken = ways(self.forks, chosen or {})
-        if not skipped and not taken:
+        if not skipped and not taken and not self.tasks:
             return self
         key = skipped, tuple(taken.values())
         found = self._reduced.get(key)
         if found is None:
-            skeleton, read = reduced(self._skeleton, self.bypasses, skipped, taken)
+            skeleton, read = reduced(self._skeleton, self.bypasses, skipped, taken, self.tasks)
             weights = {name: array for name, array in self._weights.items() if name in read}
             found = self._reduced[key] = ElasticGraph(skeleton, self.groups, self.names, weights=weights)
             if len(self._reduced) > _KEPT:
                 self._reduced.popitem(last=False)
         self._reduced.move_to_end(key)
         return found
+
+    def answering(self, tasks: Iterable[str]) -> ElasticGraph:
+        """The elastic graph of the networks that answer these tasks alone: same groups, blocks, forks and sizes.
+
+        What only the other tasks need is in no network, count or feature; their choices change nothing.
+        Raises `JobError` for a task that the network has not, and for none.
+        """
+        names = wanted_outputs(tasks, self.outputs)
+        if names == self.outputs:
+            return self
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self._skeleton)
+        given: dict[str, Any] = {"resized": self.resized, "forks": self.forks, "tasks": names}
+        return ElasticGraph(copied, self.groups, self.names, self.bypasses, self._weights, **given)
 
     def cut(
         self,
@@ -230,7 +251,7 @@ class ElasticGraph:
                 {at: self.resized_to(at).full_model() for at in self.sizes}, self.resized, (height, width)
             )
             self._sized[height, width] = ElasticGraph(
-                model, self.groups, self.names, self.bypasses, resized=resized, forks=self.forks
+                model, self.groups, self.names, self.bypasses, resized=resized, forks=self.forks, tasks=self.tasks
             )
         return self._sized[height, width]
 

@@ -22,14 +22,20 @@ def keep_outputs(model: onnx.ModelProto, tasks: Iterable[str]) -> onnx.ModelProt
 
     Raises `JobError` for a task that the model does not have, and for no task at all.
     """
-    wanted, known = list(tasks), [output.name for output in model.graph.output]
+    wanted = wanted_outputs(tasks, [output.name for output in model.graph.output])
+    outputs = [output for output in model.graph.output if output.name in wanted]
+    return between(model, list(model.graph.input), outputs)
+
+
+def wanted_outputs(tasks: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The wanted ones in the known order; raises `JobError` as `keep_outputs` does."""
+    wanted = list(tasks)
     for task in wanted:
         if task not in known:
             raise JobError("a task of the model", received=repr(task), where="tasks", cure=nearest(task, known))
     if not wanted:
         raise JobError("at least one task", received="none", where="tasks", cure=f"choose from {', '.join(known)}")
-    outputs = [output for output in model.graph.output if output.name in wanted]
-    return between(model, list(model.graph.input), outputs)
+    return tuple(task for task in known if task in wanted)
 
 
 def shared_alone(model: onnx.ModelProto) -> onnx.ModelProto | None:

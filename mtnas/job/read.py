@@ -15,6 +15,7 @@ from mtnas.base.errors import JobError
 from mtnas.base.files import write_text
 from mtnas.job.check import check, settled
 from mtnas.job.convert import convert
+from mtnas.job.narrow import narrowed
 from mtnas.job.overrides import apply, parse_override
 from mtnas.job.schema import Job
 from mtnas.job.schema_json import json_schema as json_schema
@@ -26,8 +27,8 @@ PATHS = (("data", "root"), ("out",), ("references", "cache"), ("train", "start")
 NAMES_OR_PATHS = (("space", "rules"), ("device", "device"))
 
 
-def read_job(path: Path | None, overrides: Sequence[str] = ()) -> Job:
-    """The checked job of a file, or the embedded default.
+def read_job(path: Path | None, overrides: Sequence[str] = (), tasks: Sequence[str] | None = None) -> Job:
+    """The checked job of a file, or the embedded default; for some of its tasks alone where they are given.
 
     Paths in the file are relative to the file; paths in overrides are relative to where the command is typed.
     """
@@ -40,9 +41,12 @@ def read_job(path: Path | None, overrides: Sequence[str] = ()) -> Job:
     for text in overrides:
         keys, value = parse_override(text)
         raw = _spread(apply(raw, keys, _absolute(tuple(keys), value, Path.cwd())))
+    if raw.get("tasks") == []:
+        cure = "name targets of the data set, or remove the key: then every target is a task"
+        raise JobError("at least one task", received="none", where=f"{source}: tasks", cure=cure)
     job = settled(convert(raw, source))
     check(job, source)
-    return job
+    return job if tasks is None else narrowed(job, tasks, "--tasks")
 
 
 def template_text() -> str:

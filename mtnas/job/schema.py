@@ -71,7 +71,7 @@ class Job:
     data: DataConfig = field(default_factory=DataConfig)
     """Where images and targets come from, and how many for each split."""
     tasks: tuple[TaskConfig, ...] = ()
-    """The outputs, in order; empty = every target of the data set."""
+    """The outputs, in order, out of a data set's targets and a network's outputs; left out = every target."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The full-size network."""
     space: SpaceConfig = field(default_factory=SpaceConfig)

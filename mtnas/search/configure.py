@@ -87,6 +87,7 @@ class Configured:
         full_scores: of the unpruned network, on the same.
         loss: preference-weighted relative worsening against the unpruned network.
         evaluations: different networks whose scores the search asked for.
+        tasks: it answers these alone, and costs are of such networks; empty = all tasks.
     """
 
     arch: Arch
@@ -98,6 +99,7 @@ class Configured:
     full_scores: Mapping[str, float]
     loss: float
     evaluations: int
+    tasks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -112,13 +114,15 @@ class Configured:
             "full_scores": dict(self.full_scores),
             "loss": self.loss,
             "evaluations": self.evaluations,
+            **({"tasks": list(self.tasks)} if self.tasks else {}),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Configured:
         costs = {name: cost_from_json(cost) for name, cost in data["costs"].items()}
         names = ("preference", "limits", "floors", "scores", "full_scores", "loss", "evaluations")
-        return Configured(arch=Arch.from_json(data["arch"]), costs=costs, **{name: data[name] for name in names})
+        rest = {**{name: data[name] for name in names}, "tasks": tuple(data.get("tasks", ()))}
+        return Configured(arch=Arch.from_json(data["arch"]), costs=costs, **rest)
 
 
 def configure(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mtnas.stages.folder import RunFolder
 from mtnas.stages.inputs import inputs_hash
 from mtnas.stages.pick import export_arch
 from mtnas.stages.scoring import score_selection
+from mtnas.stages.some_tasks import for_tasks, open_space
 
 JOURNAL = "evaluations.jsonl"
 
@@ -46,7 +47,7 @@ def subject_of(context: RunContext, evaluations: Evaluations, *, full_latency: M
         full: dict[str, Cost] = {"latency_ms": full_latency} if selection == Selection.of({}) else {}
         return {**found, **_predicted(context, selection), **full}
 
-    return Subject(elastic.space, task_objectives(context), costs, evaluations)
+    return Subject(open_space(elastic.space, context.tasks), task_objectives(context), costs, evaluations)
 
 
 def _predicted(context: RunContext, selection: Selection) -> dict[str, Cost]:
@@ -102,33 +103,47 @@ def finished_context(path: Path, progress: Any = None) -> RunContext:
     return context
 
 
-def run_identity(context: RunContext) -> dict[str, Any]:
-    """What tells the trained network of a run from others."""
+def run_identity(context: RunContext, part: RunContext) -> dict[str, Any]:
+    """What tells the trained network of a run from others; and the tasks that are asked for, where they are some."""
     return {
         "space": context.trained.space.id,
         "train": context.run.result_hash("train"),
         "data": context.data_fingerprint,
+        **({} if part is context else {"tasks": list(part.tasks)}),
     }
 
 
-def run_subject(context: RunContext) -> Subject:
-    """The subject of a finished run; scores are kept beside its search."""
-    evaluations = evaluations_of(context, run_identity(context), context.run.stage("search") / JOURNAL)
+def run_subject(context: RunContext, identity: Mapping[str, Any]) -> Subject:
+    """The subject of a finished run, or of some of its tasks; scores are kept beside its search."""
+    evaluations = evaluations_of(context, identity, context.run.stage("search") / JOURNAL)
     full = context.profile.extreme("largest").record.statistic(context.job.device.statistic)
     return subject_of(context, evaluations, full_latency=full)
 
 
 def configure_run(
-    path: Path, wish: Wish, config: ConfigureConfig | None = None, *, export: Path | None = None, progress: Any = None
+    path: Path,
+    wish: Wish,
+    config: ConfigureConfig | None = None,
+    *,
+    tasks: Iterable[str] | None = None,
+    export: Path | None = None,
+    progress: Any = None,
 ) -> dict[str, Any]:
-    """The network of a finished run for budget, preference and floors; writes it as ONNX when `export` is given."""
+    """The network of a finished run for budget, preference and floors; writes it as ONNX when `export` is given.
+
+    With `tasks`, it answers these alone; costs, scores, and what percents refer to are those of such networks.
+    """
     RunFolder(path).result("search", "search.json")  # names the missing file where there is no run
     context = finished_context(path, progress)
     with context.run.locked():
-        found = configure(run_subject(context), wish, config, seed=context.seed("configure"), progress=progress)
-        record = {**found.to_json(), "doubt": context.profile.doubt}
+        part = for_tasks(context, tasks)
+        subject = run_subject(part, run_identity(context, part))
+        found = configure(subject, wish, config, seed=context.seed("configure"), progress=progress)
+        if part is not context:
+            found = replace(found, tasks=tuple(part.tasks))
+        record = {**found.to_json(), "doubt": part.profile.doubt}
         if export is not None:
-            record["onnx"] = str(export_arch(context, found.arch, export))
+            record["onnx"] = str(export_arch(context, found.arch, export, found.tasks or None))
     return record
 
 
@@ -136,7 +151,8 @@ def configured_text(record: Mapping[str, Any]) -> str:
     """The same for people."""
     found = Configured.from_json(record)
     share = ", ".join(f"{task} {100 * part:.0f} %" for task, part in found.preference.items())
-    lines = [f"network {record['id']}, for the preference {share}; {found.evaluations} networks were compared"]
+    alone = f" for {', '.join(found.tasks)} alone" if found.tasks else ""
+    lines = [f"network {record['id']}{alone}, for the preference {share}; {found.evaluations} networks were compared"]
     for name, cost in found.costs.items():
         limit = f", limit {found.limits[name]:.4g}" if name in found.limits else ""
         lines.append(f"  {name} {cost.value:.4g} ({cost.kind}{limit})")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtnas.base.budget import Budget
-from mtnas.base.files import read_json, write_json
+from mtnas.base.errors import JobError
+from mtnas.base.files import make_folder, read_json, write_json
 from mtnas.base.progress import Progress
 from mtnas.base.tables import check_name
 from mtnas.search.config import ConfigureConfig
@@ -20,6 +21,7 @@ from mtnas.stages.configure import evaluations_of, finished_context, run_identit
 from mtnas.stages.context import RunContext
 from mtnas.stages.folder import RunFolder
 from mtnas.stages.inputs import inputs_hash
+from mtnas.stages.some_tasks import for_tasks
 
 CHOOSERS: dict[str, str] = {
     "configure": "decoders by preference, the encoder searched in what is left",
@@ -41,6 +43,7 @@ class Inquiry:
         count: preferences of the fixed set.
         sweep: steps of each task's sweep; 0 for none.
         config: of `configure`.
+        tasks: some of the run's tasks, whose networks alone are asked for; None = all.
     """
 
     budgets: tuple[Bounds, ...] = ()
@@ -48,26 +51,38 @@ class Inquiry:
     count: int = 20
     sweep: int = 5
     config: ConfigureConfig = ConfigureConfig()
+    tasks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_name(self.chooser, CHOOSERS, "way to choose a network", "control.chooser")
+        if self.tasks is not None and self.chooser == "front":
+            raise JobError(
+                "networks made for these tasks",
+                received="--chooser front, whose networks were measured with all tasks",
+                where="--tasks",
+                cure="leave --chooser out",
+            )
         for budget in self.budgets:
             Budget.parse(budget)
 
 
 def control_run(path: Path, inquiry: Inquiry, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Ask a finished run, write `4-search/control.json`, and show it in the run's report where there is one."""
+    """Ask a finished run, write `4-search/control.json`, and show it in the run's report where there is one.
+
+    What is asked of some of its tasks is written to `subsets/<tasks>/4-search/`, and not shown in the report.
+    """
     RunFolder(path).result("search", "search.json")  # names the missing file where there is no run
     context = finished_context(path, progress)
-    folder = context.run.stage("search")
     with context.run.locked():
-        identity = run_identity(context)
-        scores = evaluations_of(context, identity, folder / JOURNAL, split="report")
+        part = for_tasks(context, inquiry.tasks)
+        folder, identity = make_folder(part.run.stage("search")), run_identity(context, part)
+        scores = evaluations_of(part, identity, folder / JOURNAL, split="report")
         front = Front.load(folder / "front.json") if inquiry.chooser == "front" else None
-        reference = single_task_reference(context) or unpruned(context, scores)
-        record = inquire(run_subject(context), scores, reference, inquiry, front, context)
+        reference = single_task_reference(context, part.tasks) or unpruned(part, scores)
+        record = inquire(run_subject(part, identity), scores, reference, inquiry, front, part)
         write_json(folder / RESULT, record)
-        _show(context)
+        if part is context:
+            _show(context)
     return record
 
 
@@ -132,13 +147,13 @@ def unpruned(context: RunContext, scores: Evaluations) -> Reference:
     return Reference(UNPRUNED, scores(context.trained.space.largest))
 
 
-def single_task_reference(context: RunContext) -> Reference | None:
+def single_task_reference(context: RunContext, tasks: Iterable[str]) -> Reference | None:
     """The run's single-task networks, where it has trained them (`references: {mode: train}`)."""
     path = context.run.stage("references") / "references.json"
     record = read_json(path) if path.is_file() else {}
     if record.get("mode") != "train" or "scores" not in record:
         return None
-    primary = {name: task.primary.name for name, task in context.tasks.items()}
+    primary = {name: context.tasks[name].primary.name for name in tasks}
     return Reference(str(record["against"]), {n: float(record["scores"][n][metric]) for n, metric in primary.items()})
 
 

@@ -18,6 +18,7 @@ from mtnas.space.arch import Arch
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import Cost, counted_costs, measured_costs
 from mtnas.stages.scoring import score_selection
+from mtnas.stages.some_tasks import open_space
 
 
 def objectives_of(context: RunContext) -> tuple[Objective, ...]:
@@ -115,7 +116,8 @@ class Evaluator:
     @cached_property
     def problem(self) -> Problem:
         constraints = (*self.limit_constraints, *self.floors)
-        return Problem(self.elastic.space, objectives_of(self.context), constraints)
+        space = open_space(self.elastic.space, self.context.graph.outputs)
+        return Problem(space, objectives_of(self.context), constraints)
 
     def check_floors(self) -> None:
         """Raise `FloorMissed` when even the unpruned network is below a floor."""

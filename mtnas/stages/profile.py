@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtnas.base.files import write_bytes, write_json
 from mtnas.base.groups import Selection
@@ -13,24 +13,16 @@ from mtnas.stages.costs import Cost, counted_costs, limits_energy, limits_memory
 from mtnas.stages.part_costs import write_parts
 from mtnas.stages.steps import STAIRS
 
+if TYPE_CHECKING:
+    from mtnas.measure.profile import Profile
+
 #: networks offered for each one that is measured, so that the spread over sizes can be even
 _POOL_PER_SAMPLE = 8
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
     """Write `device/` (description, measurements, predictor), `profile.json` and `parts.json` of the full network."""
-    from mtnas.measure.profile import build_profile
-
-    profile = build_profile(
-        context.timing_model,
-        context.graph.features,
-        pool(context),
-        context.job.device,
-        folder / "device",
-        names=context.graph.feature_names,
-        progress=context.progress,
-    )
-    context.profile = profile
+    profile = context.profile = measured_profile(context, folder)
     result = profile.to_json()
     if limits_memory(context):
         result["memory_mb"] = measured_memory(context, context.cut(Selection.of({}))).to_json()
@@ -44,6 +36,21 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
     if profile.doubt:
         context.progress.note(f"the predictor does not steer: {profile.doubt}; candidates are measured instead")
     return {"created": profile.created, "points": [point.record.p50.value for point in profile.points]}
+
+
+def measured_profile(context: RunContext, folder: Path) -> Profile:
+    """Measurements and predictor of the context's graph, in `device/`; what is there already is not measured again."""
+    from mtnas.measure.profile import build_profile
+
+    return build_profile(
+        context.timing_model,
+        context.graph.features,
+        pool(context),
+        context.job.device,
+        folder / "device",
+        names=context.graph.feature_names,
+        progress=context.progress,
+    )
 
 
 def pool(context: RunContext) -> list[Selection]:

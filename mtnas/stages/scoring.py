@@ -18,13 +18,14 @@ Scores = dict[str, dict[str, float]]
 def score_selection(
     context: RunContext, selection: Selection, *, split: str = "select", limit: int | None = None
 ) -> Scores:
-    """Metrics of a sub-network of the supernet on one split, statistics re-estimated."""
+    """Metrics of a sub-network of the supernet on one split, statistics re-estimated; what none of the context's tasks
+    needs does not run."""
     from mtnas.score.score import score
 
-    elastic = context.elastic
-    statistics = elastic.statistics(selection)
+    elastic, tasks = context.elastic, tuple(context.tasks)
+    statistics = elastic.statistics(selection, tasks=tasks)
     return score(
-        lambda image_BCHW: elastic.run(image_BCHW, selection, statistics=statistics),
+        lambda image_BCHW: elastic.run(image_BCHW, selection, statistics=statistics, tasks=tasks),
         context.tasks,
         context.split(split),
         limit=limit,

@@ -59,7 +59,7 @@ class Recipe:
         info = self.dataset.info
         return {
             "mtnas": __version__,
-            "data": [info.fingerprint, list(info.targets), info.height, info.width],
+            "data": [info.fingerprint, info.height, info.width],
             "task": task.spec.to_json(),
             "start": weights_hash(single_network(self.model, task, self.dataset, seed=self.seed).state_dict()),
             "settings": settings,

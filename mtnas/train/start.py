@@ -7,18 +7,21 @@ dicts are unwrapped from the dicts and freed from the prefixes that training loo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from mtnas.base.blocks import inside
 from mtnas.base.errors import CheckpointError, said
 from mtnas.base.files import file_hash
 from mtnas.elastic.model import ElasticModel
+from mtnas.elastic.task_subset import Dropped
+from mtnas.heads.model import MultiTaskNet
 from mtnas.train.config import TrainConfig
 
 #: keys under which training loops store a state dict
@@ -40,7 +43,9 @@ def start_from(elastic: ElasticModel, config: TrainConfig) -> str:
     """
     path = Path(config.start)
     own = elastic.model.state_dict()
-    state = renamed(read_state(path), own, partial=config.start_partial)
+    found = renamed(read_state(path), own, partial=config.start_partial)
+    others = [name for name in found if name not in own and inside(name, _left_out(elastic.model, found))]
+    state = {name: tensor for name, tensor in found.items() if name not in others}
     _check(state, own, str(path), partial=config.start_partial)
     elastic.load_state({**own, **state})
     elastic.sort_channels()
@@ -48,6 +53,7 @@ def start_from(elastic: ElasticModel, config: TrainConfig) -> str:
     numbers = sum(state[name].numel() for name in state)
     kept = [name for name in own if name not in state and not name.endswith(_OPTIONAL)]
     left = f"; {len(kept)} tensors keep their initial values, from {kept[0]} on" if kept else ""
+    left += f"; {len(others)} tensors of tasks that are left out are not read, from {others[0]} on" if others else ""
     return f"started from {path}: {len(state)} tensors, {numbers / 1e6:.3f} M numbers{left}"
 
 
@@ -88,6 +94,15 @@ def renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, partial: 
             if set(inner) <= set(own):
                 return inner
     return found
+
+
+def _left_out(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Modules of the tasks that the network does not answer: those dropped from it, and decoders of further tasks."""
+    dropped = [name for name, layer in model.named_modules() if isinstance(layer, Dropped)]
+    if isinstance(model, MultiTaskNet):
+        heads = {".".join(name.split(".")[:2]) for name in names if name.startswith("heads.")}
+        dropped += sorted(heads - {f"heads.{task}" for task in model.heads})
+    return dropped
 
 
 def _unwrapped(found: object, path: Path) -> Mapping[str, object]:

@@ -127,6 +127,43 @@ def test_the_elastic_model_answers_once_it_is_trained_or_told(ready: Ready, fres
     assert ready.elastic.selection(found) == ready.elastic.selection(found.arch)
 
 
+# --- some of the tasks --------------------------------------------------------------------------------------------
+
+
+def test_a_network_for_one_task(fresh: ElasticModel, data: Dataset) -> None:
+    whole = mtnas.configure(fresh, TASKS, data, budget={"macs": "50%"})
+    found = fresh.configure(budget={"macs": "50%"}, tasks=["edges"])
+    assert isinstance(found, Configured) and found.tasks == ("edges",)
+    assert Configured.from_json(found.to_json()) == found
+    full = fresh.configure(tasks=["edges"])
+    assert isinstance(full, Configured) and found.limits["macs"] == pytest.approx(0.5 * full.costs["macs"].value)
+    assert found.limits["macs"] < whole.limits["macs"]
+    assert set(found.scores) == {"edges"} == set(found.preference) and whole.tasks == ()
+    assert decoder_sizes(fresh, found, "segmentation") == [1.0] * len(decoder_sizes(fresh, found, "segmentation"))
+    small = fresh.extract(found)
+    assert set(small(example())) == {"edges"} and set(fresh.extract(whole)(example())) == set(TASKS)
+    counted = sum(tensor.numel() for tensor in small.parameters())
+    assert found.costs["params"].value == counted
+    with pytest.raises(JobError, match="did you mean 'edges'"):
+        fresh.configure(tasks=["edge"])
+    with pytest.raises(JobError, match="each task once"):
+        fresh.configure(tasks=["edges", "edges"])
+
+
+def test_latency_of_one_task_has_a_profile_of_its_own(ready: Ready) -> None:
+    elastic = ready.elastic
+    mtnas.configure(elastic, TASKS, ready.data, ready.profile)
+    found = elastic.configure(tasks=["edges"], budget={"macs": "99%"})
+    assert isinstance(found, Configured) and found.costs["latency_ms"].kind == "predicted"
+    own = elastic.configurer.memory["profile", "edges"]  # type: ignore[union-attr]
+    assert own.graph.outputs == ("edges",) and found.costs["latency_ms"] == own.predict(elastic.selection(found))
+    assert elastic.configure(tasks=["edges"], budget={"macs": "99%"}) == found
+    assert elastic.configure().costs["latency_ms"] == ready.profile.full  # that of all tasks is still known
+    with pytest.raises(JobError, match="answer segmentation"):
+        mtnas.configure(elastic, ["segmentation"], ready.data, own)
+    mtnas.configure(elastic, TASKS, ready.data, ready.profile)
+
+
 def test_preference_sizes_the_decoders(fresh: ElasticModel, data: Dataset) -> None:
     for wanted, other in (TASKS, TASKS[::-1]):
         found = mtnas.configure(fresh, TASKS, data, preference={wanted: 1, other: 0})

@@ -193,6 +193,12 @@ def test_targets_can_be_chosen(subject: Subject, data: Dataset) -> None:
     *_, first, last = data.info.targets
     some = subject.again(targets=(last, first))
     assert list(some.split("calibrate").batch([0])[1]) == list(some.info.targets) == [first, last]
+    # Nothing else depends on the choice: references that were trained on other targets of the set are the same.
+    assert some.info.fingerprint == data.info.fingerprint
+    drawn = [subset.split("train").batch([1, 0], np.random.default_rng(3)) for subset in (some, data)]
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    for name, target in drawn[0][1].items():
+        torch.testing.assert_close(target, drawn[1][1][name], rtol=0, atol=0, equal_nan=True)
     with pytest.raises(JobError, match=f"did you mean '{last}'"):
         subject.again(targets=(last[0] + last,))
 

@@ -19,12 +19,19 @@ from mtnas.search.front import Front
 from mtnas.space.arch import Arch
 from mtnas.stages.context import RunContext
 
-STAGE_VERB = {"job": ["job"], "out": ["--out", "-o"], "set_": ["--set", "-s"], "as_json": ["--json"]}
+STAGE_VERB = {
+    "job": ["job"],
+    "out": ["--out", "-o"],
+    "set_": ["--set", "-s"],
+    "tasks": ["--tasks"],
+    "as_json": ["--json"],
+}
 #: removing or renaming one of these breaks somebody's script
 FROZEN = {
-    **dict.fromkeys(("run", "train", "profile", "search", "prune", "quantize", "verify", "report"), STAGE_VERB),
-    "export": {**STAGE_VERB, "tasks": ["--tasks"]},
-    "plan": {"job": ["job"], "set_": ["--set", "-s"], "as_json": ["--json"]},
+    **dict.fromkeys(
+        ("run", "train", "profile", "search", "prune", "quantize", "export", "verify", "report"), STAGE_VERB
+    ),
+    "plan": {"job": ["job"], "set_": ["--set", "-s"], "tasks": ["--tasks"], "as_json": ["--json"]},
     "init": {"path": ["path"]},
     "doctor": {"device": ["--device"], "as_json": ["--json"]},
     "probe": {"device": ["device"], "out": ["--out", "-o"], "as_json": ["--json"]},
@@ -44,6 +51,7 @@ FROZEN = {
         "prefer": ["--prefer"],
         "floor": ["--floor"],
         "strategy": ["--strategy"],
+        "tasks": ["--tasks"],
         "export": ["--export"],
         "as_json": ["--json"],
     },
@@ -54,6 +62,7 @@ FROZEN = {
         "sweep": ["--sweep"],
         "chooser": ["--chooser"],
         "strategy": ["--strategy"],
+        "tasks": ["--tasks"],
         "as_json": ["--json"],
     },
     "certify": {

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import Done, FinishedRun, mtnas
 
+from mtnas.base.groups import Selection
 from mtnas.base.journal import Journal
 from mtnas.job.read import read_job
 from mtnas.search.front import Front
@@ -71,6 +72,56 @@ def test_configure_says_what_is_in_the_way(run: Path, finished: FinishedRun, tmp
     assert_told(mtnas("configure", tmp_path / "nothing"), 2, "nothing/4-search/search.json")
     unfinished = finished.copy(tmp_path / "run", upto="profile")
     assert_told(mtnas("configure", unfinished), 2, "4-search/search.json")
+
+
+# --- some of the tasks --------------------------------------------------------------------------------------------
+
+
+def test_configure_for_one_task(run: Path, finished: FinishedRun, tmp_path: Path) -> None:
+    target = tmp_path / "depth.onnx"
+    words = ("configure", run, "--tasks", "depth", "--budget", "macs=60%", "--json")
+    done = mtnas(*words, "--export", target)
+    assert done.code == 0, done.err
+    found, arch = done.result, Arch.from_json(done.result["arch"])
+    assert found["tasks"] == ["depth"] and found["preference"] == {"depth": 1.0}
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    whole, alone = context.graph, context.graph.answering(["depth"])
+    largest, selection = Selection.of({}), context.trained.selection(arch)
+    assert found["limits"]["macs"] == pytest.approx(0.6 * alone.counts(largest).macs)
+    assert found["costs"]["macs"]["value"] == alone.counts(selection).macs < whole.counts(selection).macs
+    assert found["scores"] == pytest.approx({"depth": headline(context, arch)["depth"]})
+    # costs that a subset has for itself: predicted by a profile of its own networks, which was measured once
+    assert found["costs"]["latency_ms"]["kind"] == "predicted" and "profile of networks for depth alone" in done.err
+    assert (run / "subsets/depth/3-profile/device/predictor.json").is_file()
+    again = mtnas(*words)
+    assert {**again.result, "onnx": found["onnx"]} == found and "profile of networks" not in again.err
+    text = mtnas(*words[:-1]).out
+    assert f"network {found['id']} for depth alone" in text
+    image_BCHW, _targets = context.split("report").batch([0])
+    with torch.no_grad():
+        expected = context.trained.extract(arch, tasks=["depth"])(image_BCHW)
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["depth"]
+    (answer,) = session.run(None, {"image": image_BCHW.numpy()})
+    np.testing.assert_allclose(answer, expected["depth"].numpy(), atol=1e-4 * float(expected["depth"].abs().max()))
+    assert "unchanged, skipped" in mtnas("search", finished.job, "--out", run).err
+
+
+def test_control_for_one_task(run: Path) -> None:
+    words = ("control", run, "--tasks", "depth", "--budget", "macs=60%", "--count", "2", "--json")
+    done = mtnas(*words)
+    assert done.code == 0, done.err
+    assert [task["name"] for task in done.result["tasks"]] == ["depth"]
+    assert json.loads((run / "subsets/depth/4-search/control.json").read_text()) == done.result
+    assert not (run / "4-search/control.json").exists()
+
+
+def test_tasks_that_are_not_there(run: Path) -> None:
+    assert_told(mtnas("configure", run, "--tasks", "deph"), 2, "--tasks", "did you mean 'depth'")
+    assert_told(mtnas("configure", run, "--tasks", ","), 2, "at least one task")
+    assert_told(mtnas("configure", run, "--tasks", "depth,depth"), 2, "each task once")
+    assert_told(mtnas("configure", run, "--tasks", "depth", "--prefer", "segmentation=2"), 2, "a task of this job")
+    assert_told(mtnas("control", run, "--tasks", "depth", "--chooser", "front"), 2, "leave --chooser out")
 
 
 # --- control ----------------------------------------------------------------------------------------------------

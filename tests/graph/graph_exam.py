@@ -41,3 +41,22 @@ def check_counts(elastic: ElasticModel, graph: ElasticGraph, selection: Selectio
     assert math.isclose(counts.activation_peak_mb, file.activation_peak_mb, rel_tol=1e-9)
     assert sum(part.macs for part in counts.branches.values()) == counts.macs
     assert sum(part.params for part in counts.branches.values()) == counts.params
+
+
+def check_answering(elastic: ElasticModel, graph: ElasticGraph, selection: Selection, picture_BCHW: Tensor) -> None:
+    """The graph of one task cuts the module of that task; its counts and features are those of that file alone."""
+    for task in elastic.tasks:
+        alone = graph.answering([task])
+        statistics = elastic.statistics(selection, tasks=[task])
+        with torch.no_grad():
+            expected = elastic.extract(selection, statistics=statistics, tasks=[task])(picture_BCHW)[task]
+        model = alone.cut(selection, statistics={k: v.numpy() for k, v in statistics.items()})
+        found = run_model(model, picture_BCHW.numpy())
+        assert alone.outputs == tuple(found) == (task,)
+        assert relative_error(found[task], expected.numpy()) <= TOLERANCE, (task, selection)
+        counts, file = alone.counts(selection), count_model(alone.cut(selection))
+        assert counts.macs == file.macs and math.isclose(counts.size_mb, file.size_mb, rel_tol=1e-9)
+        features = dict(zip(alone.feature_names, alone.features(selection), strict=True))
+        whole = dict(zip(graph.feature_names, graph.features(selection), strict=True))
+        for name in ("total/macs16", "total/bytes16", "total/weight_bytes"):
+            assert 0 < features[name] <= whole[name]

@@ -12,7 +12,7 @@ import pytest
 import torch
 import zoo
 from elastic_exam import check_sums
-from graph_exam import check_counts, check_cut
+from graph_exam import check_answering, check_counts, check_cut
 
 from mtnas.base.errors import SpaceError
 from mtnas.base.files import read_json, write_json
@@ -163,6 +163,7 @@ def test_some_tasks_alone_are_what_the_whole_computes(pair: tuple[ElasticModel, 
         for task in elastic.tasks:
             alone = run_model(keep_outputs(whole, [task]), picture)
             assert np.array_equal(alone[task], run_model(whole, picture)[task])
+        check_answering(elastic, graph, selection, zoo.image(1, seed=6))
 
 
 def test_statistics_of_another_option_are_not_called_its_own(pair: tuple[ElasticModel, ElasticGraph]) -> None:

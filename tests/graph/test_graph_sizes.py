@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from graph_exam import check_counts
+from graph_exam import check_answering, check_counts
 from torch import Tensor, nn
 
 from mtnas.base.errors import CheckpointError, ModelError, SpaceError
@@ -140,6 +140,8 @@ def test_parts_and_subsets_of_a_smaller_network(deep: Pair) -> None:
         assert parts[task,].moved_bytes >= whole[task].nbytes
         alone = run_model(keep_outputs(cut, [task]), image)
         assert list(alone) == [task] and np.array_equal(alone[task], whole[task])
+    for other in drawn(elastic, graph)[::3]:
+        check_answering(elastic, graph, other, picture(seed=6))
 
 
 def test_another_camera_keeps_the_share(deep: Pair) -> None:

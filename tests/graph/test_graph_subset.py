@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_zoo
 import pytest
+import zoo
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from mtnas.base.errors import JobError
+from mtnas.base.groups import Selection
+from mtnas.elastic.graph import graph_of
+from mtnas.elastic.model import make_elastic
 from mtnas.graph.count_model import count_model
+from mtnas.graph.elastic_graph import ElasticGraph
 from mtnas.graph.part_counts import count_parts
 from mtnas.graph.subset import crossing_tensors, decoder_alone, keep_outputs, shared_alone
 from mtnas.quantize.config import QuantizeConfig
 from mtnas.quantize.ptq import quantize_onnx
+from mtnas.space.arch import Arch
 
 ZOO = ("plain", "shared", "unet", "shared_tower")
 
@@ -128,3 +135,32 @@ def test_int8_moves_fewer_bytes() -> None:
     small = quantize_onnx(whole, onnx_zoo.calibration(1), QuantizeConfig())
     moved = [sum(part.moved_bytes for part in count_parts(m)) for m in (whole, small)]
     assert 0.2 * moved[0] < moved[1] < 0.8 * moved[0]
+
+
+# --- an elastic graph for some tasks --------------------------------------------------------------------------------
+
+
+def test_the_elastic_graph_of_some_tasks_is_kept_in_files(tmp_path: Path) -> None:
+    elastic = make_elastic(zoo.build("residual"), zoo.image(), round_to=4, prove=False)
+    graph = graph_of(elastic)
+    last, *others = reversed(elastic.tasks)
+    alone, selection = graph.answering([last]), elastic.selection(elastic.space.smallest)
+    alone.save(tmp_path)
+    again = ElasticGraph.load(tmp_path)
+    assert again.outputs == (last,) and again.feature_names == alone.feature_names
+    assert again.cut(selection).SerializeToString() == alone.cut(selection).SerializeToString()
+    assert graph.outputs == elastic.tasks and graph.counts(selection).macs > alone.counts(selection).macs
+    # decoders of other tasks are in none of its networks
+    own = {choice.name: choice.options[0] for choice in elastic.space.choices if choice.owners == (others[0],)}
+    largest = dict(elastic.space.largest.options)
+    narrow = elastic.selection(Arch(tuple((name, own.get(name, option)) for name, option in largest.items())))
+    assert own and alone.counts(narrow) == alone.counts(Selection.of({}))
+
+
+def test_all_tasks_are_the_graph_itself_and_strangers_are_refused() -> None:
+    graph = graph_of(make_elastic(zoo.build("plain"), zoo.image(), round_to=4, prove=False))
+    assert graph.answering(reversed(graph.outputs)) is graph
+    with pytest.raises(JobError, match="did you mean"):
+        graph.answering([f"{graph.outputs[0]}s"])
+    with pytest.raises(JobError, match="at least one task"):
+        graph.answering([])

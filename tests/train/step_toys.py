@@ -42,10 +42,10 @@ class Normed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
-        self.stem = nn.Sequential(*layers, nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.segmentation = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
-        self.depth = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+        layers = [nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
+        self.stem = nn.Sequential(*layers, nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.segmentation = nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU(), nn.Conv2d(16, 3, 1))
+        self.depth = nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
 
     def forward(self, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
         x = self.stem(image_BCHW)
@@ -59,7 +59,9 @@ def normed(seed: int = 0) -> nn.Module:
 
 
 def normed_elastic() -> ElasticModel:
-    return make_elastic(normed(), torch.randn(2, 3, SIZE, SIZE), round_to=2, prove=False)
+    elastic = make_elastic(normed(), torch.randn(2, 3, SIZE, SIZE), round_to=4, prove=False)
+    assert all(len(choice.options) > 1 for choice in elastic.space.choices) and len(elastic.space.choices) == 4
+    return elastic
 
 
 def tuned(out: Path, model: nn.Module | None = None, **settings: object) -> dict[str, torch.Tensor]:

@@ -99,6 +99,10 @@ def test_found_again_and_made_again_when_anything_changes(tmp_path: Path) -> Non
     assert first.scores("report") != first.scores("select")
     idle = recipe(config=sandwich_config(epochs=1, checkpoint_seconds=9.0, random_widths=1))
     assert not reference(idle, tasks["depth"], tmp_path).trained
+    alone = toy_data()
+    alone.info = replace(alone.info, targets={"depth": TARGETS["depth"]})
+    only = train_references(recipe(dataset=alone), {"depth": tasks["depth"]}, tmp_path)  # a job for one of the tasks
+    assert [(entry.task, entry.trained) for entry in only.entries] == [("depth", False)]
     changes = (
         {"seed": 4},
         {"config": sandwich_config(epochs=1, lr=1e-4)},

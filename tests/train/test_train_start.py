@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from train_toys import SIZE, ToySplit, same, sandwich_config, toy_elastic, toy_net, toy_tasks
+from train_toys import MODEL, SIZE, TARGETS, ToySplit, same, sandwich_config, toy_elastic, toy_net, toy_tasks
 
 from mtnas.base.errors import CheckpointError, JobError
+from mtnas.elastic.model import make_elastic
 from mtnas.elastic.sort import l1_importance
+from mtnas.elastic.task_subset import only_tasks
+from mtnas.train.build import build_model
 from mtnas.train.loop import train
 from mtnas.train.start import read_state, start_from
 
@@ -86,6 +89,23 @@ def test_an_encoder_alone_is_taken_when_asked_for(prefix: str, tmp_path: Path) -
         expected = toy_net(seed=7).train().encoder(ToySplit().images_NCHW[:4])
     totals = [(float(a.square().sum()), float(b.square().sum())) for a, b in zip(maps, expected, strict=True)]
     assert all(a == pytest.approx(b, rel=1e-4) for a, b in totals)
+
+
+@pytest.mark.parametrize("whose", ["ours", "a factory's"])
+def test_decoders_of_tasks_that_are_left_out_are_not_read(whose: str, tmp_path: Path) -> None:
+    """The checkpoint has two tasks, the job one of them."""
+    state, image_BCHW = trained_state(), torch.randn(2, 3, SIZE, SIZE)
+    alone = {"depth": TARGETS["depth"]}
+    network = build_model(MODEL, alone) if whose == "ours" else only_tasks(toy_net(), alone, image_BCHW)
+    elastic = make_elastic(network, image_BCHW, round_to=4, prove=False)
+    told = start_from(elastic, sandwich_config(start=str(saved(tmp_path, state))))
+    assert "tasks that are left out are not read, from heads.segmentation." in told and "keep" not in told
+    with torch.no_grad():
+        found = elastic.run(ToySplit().images_NCHW[:4], training=True)
+    torch.testing.assert_close(found["depth"], outputs(state)["depth"], rtol=1e-4, atol=1e-4)
+    stranger = saved(tmp_path, {**state, "encoder.further.weight": torch.zeros(2)}, "other.pt")
+    with pytest.raises(CheckpointError, match=r"1 unexpected: encoder\.further"):
+        start_from(elastic, sandwich_config(start=str(stranger)))
 
 
 def test_training_goes_on_from_there_and_statistics_are_estimated_anew(tmp_path: Path) -> None:
