@@ -224,8 +224,8 @@ class TrainConfig(FitConfig):
     resort_openings: bool = False
     """Sort the channels of the narrowest open widths when narrower ones open (`warm_share`, `progressive`)."""
     feature_distill: str = AUTO
-    """How sub-networks follow the largest one's features: none, slice, attention, gram, project, or auto (none in turns;
-    in a sandwich attention, where the network has features that can be compared)."""
+    """How sub-networks follow the largest one's features: none, slice, attention, gram, project, or auto (none in
+    turns; in a sandwich attention, where the network has features that can be compared)."""
     feature_weight: float = 1.0
     """Weight of that distance beside the tasks' losses."""
     features: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from mtnas.base.errors import DataError, JobError  # noqa: E402
 from mtnas.data.open import open_dataset  # noqa: E402
 from mtnas.elastic.model import ElasticModel  # noqa: E402
 from mtnas.search.control import simplex_preferences  # noqa: E402
+from mtnas.train.cost import step_cost  # noqa: E402
 from tools.bench.record import Options  # noqa: E402
 from tools.bench.supernets import alone, control, opened  # noqa: E402
 from tools.bench.supernets.answers import Candidate, Metrics, Records, pick  # noqa: E402
@@ -287,13 +288,21 @@ def test_training_alone_is_compared_at_the_same_budget(
 def test_every_arm_and_setting_is_sound() -> None:
     for setting in SETTINGS.values():
         for arm in ARMS.values():
-            replace(setting.train, **arm.changes)
+            arm.training(setting.train)
     with pytest.raises(JobError, match="a known arm"):
         arm_of("nothing-like-it")
     with pytest.raises(JobError, match="a known setting"):
         setting_of("moon")
     with pytest.raises(JobError, match="at least one seed"):
         opened.check_seeds(0)
+
+
+def test_all_arms_train_for_equally_many_multiply_adds(tiny: Setting) -> None:
+    wide, setting = elastic_of(tiny), replace(tiny.train, epochs=4)
+    taken = {name: arm_of(name).training(setting) for name in ("none", "attention", JOINT)}
+    macs = {name: config.epochs * config.round * step_cost(wide, config).ratio for name, config in taken.items()}
+    assert macs["attention"] == macs["none"] and macs[JOINT] == pytest.approx(macs["none"], rel=0.1)
+    assert taken[JOINT].round == 4 and taken["none"].round == taken["attention"].round == 1
 
 
 def test_records_of_other_settings_are_not_found(tiny: Setting, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 BENCHMARKS: dict[str, str] = {
     "alone_scenes": "tools.bench.supernets.alone:scenes",
+    "alone_scenes_long": "tools.bench.supernets.alone:scenes_long",
     "certificates": "tools.bench.certificates:run",
     "control_cifar100": "tools.bench.supernets.control:cifar100",
     "control_nyuv2": "tools.bench.supernets.control:nyuv2",

@@ -32,6 +32,10 @@ def scenes(options: Options) -> Result:
     return run("scenes", options)
 
 
+def scenes_long(options: Options) -> Result:
+    return run("scenes_long", options)
+
+
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
     budgets = setting_of(data, quick=options.quick).budgets

@@ -7,10 +7,11 @@ trained alone are arms too; their names say which: `single-TASK-MULTIPLIER`, `al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtnas.base.tables import check_name
+from mtnas.train.config import SANDWICH, TURNS, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,25 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
+    def training(self, setting: TrainConfig) -> TrainConfig:
+        """The setting's training, changed. Epochs compute alike, whether networks share a step or take turns."""
+        return replace(setting, **self.changes)
 
-#: learning from the largest network that all arms of other questions share: the best of the forms (`distill_scenes`)
-RECIPE: Mapping[str, Any] = {"distill_weight": 0.0, "feature_distill": "attention"}
+
+#: the training that all arms of other questions share: the best one of `distill_scenes`
+RECIPE: Mapping[str, Any] = {"step": TURNS, "distill_weight": 0.0, "feature_distill": "none"}
 #: the arm of that recipe in which encoder and decoders shrink
-JOINT = "attention"
+JOINT = "turns"
 
 ARMS: dict[str, Arm] = {
-    "none": Arm("nothing", {"distill_weight": 0.0}),
-    "outputs": Arm("outputs", {"distill_weight": 0.5}),
+    "none": Arm("nothing", {"step": SANDWICH, "distill_weight": 0.0, "feature_distill": "none"}),
+    "outputs": Arm("outputs", {"distill_weight": 0.5, "feature_distill": "none"}),
     "slice": Arm("features, slice", {"distill_weight": 0.0, "feature_distill": "slice"}),
     "attention": Arm("features, attention", {"distill_weight": 0.0, "feature_distill": "attention"}),
     "gram": Arm("features, gram", {"distill_weight": 0.0, "feature_distill": "gram"}),
     "project": Arm("features, project", {"distill_weight": 0.0, "feature_distill": "project"}),
     "both": Arm("outputs and features, attention", {"distill_weight": 0.5, "feature_distill": "attention"}),
+    "turns": Arm("nothing, in turns", RECIPE),
     "encoder": Arm("encoder only", RECIPE, ignored=("heads.*",)),
     "uniform": Arm("one width for all", {**RECIPE, "branches": "together", "width_jitter": 0.0}),
 }

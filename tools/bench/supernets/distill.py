@@ -1,7 +1,8 @@
-"""What small networks learn from the largest: outputs, encoder features in four forms, both, or nothing.
+"""What small networks learn from the largest: outputs, encoder features in four forms, both, or nothing; and turns.
 
-Every arm trains the same supernet; one fixed network for each budget is scored, with its own batch-norm statistics and
-with those of the full network.
+Every arm trains the same supernet for equally many multiply-adds: in steps of several networks, or in several times as
+many steps of one network each. One fixed network for each budget is scored, with its own batch-norm statistics and with
+those of the full network.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tools.bench.supernets.opened import note_of, opened
 NOTHING, OUTPUTS = "none", "outputs"
 FEATURES = ("slice", "attention", "gram", "project")
 BOTH = "both"
+#: the best of them in a step of several networks
+BEST = "attention"
 COLUMNS = (
     Column("arm", "learned from the largest"),
     Column("budget", "budget, % of multiply-adds"),
@@ -41,7 +44,7 @@ def nyuv2(options: Options) -> Result:
 
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
-    arms = [NOTHING, OUTPUTS, *FEATURES, BOTH]
+    arms = [NOTHING, OUTPUTS, *FEATURES, BOTH, JOINT]
     records, seeds = opened(data, arms, options)
     deltas = {(arm, seed): _deltas(records, arm, seed) for arm in arms for seed in seeds}
     rows = [_row(arm, k, [deltas[arm, seed] for seed in seeds]) for arm in arms for k in range(len(_budgets(records)))]
@@ -89,10 +92,13 @@ def _claims(deltas: Mapping[tuple[str, int], Sequence[Line]], seeds: Sequence[in
         return Claim.of(title, [mean(ours, seed) - mean(rival, seed) for seed in seeds], "more than", 0)
 
     text = "points of delta gained below full size by {} over {}"
+    networks = "one network a step"
     claims = [gain(text.format("outputs", "nothing"), OUTPUTS, NOTHING)]
     for arm in (*FEATURES, BOTH):
         claims.append(gain(text.format(ARMS[arm].title, "nothing"), arm, NOTHING))
         claims.append(gain(text.format(ARMS[arm].title, "outputs"), arm, OUTPUTS))
+    claims.append(gain(text.format(networks, "nothing, all in one step"), JOINT, NOTHING))
+    claims.append(gain(text.format(networks, ARMS[BEST].title), JOINT, BEST))
     estimated = [mean(JOINT, seed) - mean(JOINT, seed, "stale") for seed in seeds]
     claims.append(Claim.of(text.format("re-estimated statistics", "the full network's"), estimated, "more than", 0))
     return tuple(claims)

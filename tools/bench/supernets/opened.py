@@ -42,8 +42,8 @@ def note_of(records: Records, text: str) -> str:
     """The setting in words, then what the numbers mean."""
     setting, train = records.setting, records.setting.train
     size = f"{setting.data.height}x{setting.data.width}"
-    passes = train.random_widths + 2
+    networks = train.random_widths + 2
     return (
         f"{setting.data.name} at {size}, {setting.model.encoder} of width {setting.model.width}, heads of width "
-        f"{setting.model.head_width}, {train.epochs} epochs, {passes} networks a step. {text}"
+        f"{setting.model.head_width}, {train.epochs} epochs of {networks} networks. {text}"
     )

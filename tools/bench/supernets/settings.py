@@ -34,7 +34,7 @@ class Setting:
     model: ModelConfig
     train: TrainConfig
     budgets: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
-    candidates: int = 20
+    candidates: int = 30
     calibrate_images: int = 128
     multipliers: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
 
@@ -57,14 +57,16 @@ def _train(epochs: int, batch_size: int) -> TrainConfig:
     return TrainConfig(epochs=epochs, batch_size=batch_size, precision="bfloat16", channels_last="always")
 
 
+_SCENES = Setting(
+    name="scenes",
+    data=DataConfig(name="scenes", height=48, width=48, train=1536, calibrate=128, select=256, report=384),
+    tasks=DENSE,
+    model=ModelConfig(width=32, blocks=(2, 2, 2, 1), head_width=32),
+    train=_train(14, 32),
+)
 SETTINGS: dict[str, Setting] = {
-    "scenes": Setting(
-        name="scenes",
-        data=DataConfig(name="scenes", height=48, width=48, train=1536, calibrate=128, select=256, report=384),
-        tasks=DENSE,
-        model=ModelConfig(width=32, blocks=(2, 2, 2, 1), head_width=32),
-        train=_train(14, 32),
-    ),
+    "scenes": _SCENES,
+    "scenes_long": replace(_SCENES, name="scenes_long", train=_train(56, 32)),
     "nyuv2": Setting(
         name="nyuv2",
         data=DataConfig(name="nyuv2", height=48, width=64),

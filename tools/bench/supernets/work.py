@@ -142,7 +142,7 @@ class Worker:
 
     def _supernet(self, arm: Arm, seed: int, out: Path) -> dict[str, Any]:
         elastic = self._untrained(arm, seed)
-        config = replace(self.setting.train, **arm.changes)
+        config = arm.training(self.setting.train)
         split = self.dataset.split("train")
         result = train(elastic, self.tasks, split, config, out, seed=seed, progress=self.progress)
         costs = Costs(elastic)
