@@ -400,7 +400,7 @@ class ElasticModel:
         """Move the most important units to the front; the full network's function stays. Returns each place's old unit.
 
         Args:
-            importance: a number per unit, by group; by default the L1 norm of the producing weights.
+            importance: a number per unit, by group; by default the L1 norm of the weights that read them.
             leading: sort so many units of these groups, the first ones, and no others; by default all.
             along: what moves with a parameter, such as its optimizer's state; without, sort before or after training.
         """

@@ -41,18 +41,28 @@ def sort(
 
 
 def l1_importance(groups: Sequence[ChannelGroup], state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Mean magnitude of the producing weights of every unit, summed over the producers."""
+    """Mean magnitude of the weights that read a unit, summed over its readers; of those that make it where none reads.
+
+    Weights that make a unit say little before a batch-norm, which undoes their scale; Once-for-all, too, sorts by the
+    input channels of the next layer.
+    """
     found: dict[str, np.ndarray] = {}
     for group in groups:
-        score_U = np.zeros(group.size)
-        for member in group.members:
-            tensor = state[member.name]
-            if member.role == "out" and tensor.ndim > 1:
-                others = [axis for axis in range(tensor.ndim) if axis != member.axis]
-                magnitude = tensor.detach().abs().double().mean(dim=others).cpu().numpy()
-                score_U += magnitude[np.asarray(member.positions_UK)].mean(axis=1)
-        found[group.name] = score_U
+        read = any(member.role == "in" and state[member.name].ndim > 1 for member in group.members)
+        found[group.name] = _magnitudes(group, "in" if read else "out", state)
     return found
+
+
+def _magnitudes(group: ChannelGroup, role: str, state: Mapping[str, Tensor]) -> np.ndarray:
+    """(U,) mean magnitude of the weights of one role, summed over the group's members that have it."""
+    score_U = np.zeros(group.size)
+    for member in group.members:
+        tensor = state[member.name]
+        if member.role == role and tensor.ndim > 1:
+            others = [axis for axis in range(tensor.ndim) if axis != member.axis]
+            magnitude = tensor.detach().abs().double().mean(dim=others).cpu().numpy()
+            score_U += magnitude[np.asarray(member.positions_UK)].mean(axis=1)
+    return score_U
 
 
 def orders(
