@@ -190,7 +190,7 @@ def test_only_labelled_images_teach_a_task() -> None:
 
 def candidate(macs: float, a: float, b: float) -> Candidate:
     ratios = {"segmentation": a, "depth": b}
-    return Candidate(macs, ratios, ratios, ratios)
+    return Candidate("", macs, ratios, ratios, ratios)
 
 
 def test_the_pick_keeps_the_budget_and_follows_the_preference() -> None:
@@ -211,6 +211,11 @@ def write(folder: Path, setting: Setting, name: str, seed: int, **fields: Any) -
     path = record_path(setting, name, seed, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"schema": SCHEMA, "arm": name, "seed": seed, **fields}))
+
+
+def answering(macs: float, miou: float, abs_err: float) -> dict[str, Any]:
+    """A candidate; its arch says what it costs."""
+    return {"arch": {"stem": round(100 * macs)}, "macs": macs, **scored(miou, abs_err)}
 
 
 def scored(miou: float, abs_err: float) -> dict[str, Any]:
@@ -248,8 +253,8 @@ def test_gains_are_paired_and_budgets_that_a_rival_misses_count_as_nothing(
     folder = records.folder
     for seed in range(3):
         references(folder, tiny, seed)
-        good = [{"macs": share, **scored(50.0, 0.5)} for share in (0.3, 1.0)]
-        whole = [{"macs": 1.0, **scored(50.0, 0.5)}]
+        good = [answering(share, 50.0, 0.5) for share in (0.3, 1.0)]
+        whole = [answering(1.0, 50.0, 0.5)]
         write(folder, tiny, f"answers-{JOINT}", seed, candidates=good)
         write(folder, tiny, "answers-encoder", seed, candidates=whole)
         write(folder, tiny, "answers-uniform", seed, candidates=good)
@@ -264,6 +269,28 @@ def test_gains_are_paired_and_budgets_that_a_rival_misses_count_as_nothing(
     by_arm = {(row["arm"], row["budget"]): row for row in result.rows}
     assert by_arm["encoder only", 30]["hypervolume"] == 0 and by_arm["encoder only", 30]["used"] is None
     assert by_arm["encoder and decoders", 30]["hypervolume"] == pytest.approx(1.0)
+
+
+def test_trainings_are_compared_by_the_networks_that_both_have_scored(
+    records: Records, tiny: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third network, with which ours would gain more, is left out."""
+    for seed in range(3):
+        references(records.folder, tiny, seed)
+        common = [answering(0.3, 50.0, 0.5), answering(1.0, 50.0, 0.5)]
+        write(records.folder, tiny, f"answers-{JOINT}", seed, candidates=[*common, answering(0.29, 90.0, 0.1)])
+        write(
+            records.folder,
+            tiny,
+            "answers-attention",
+            seed,
+            candidates=[answering(a["macs"], 50.0, 0.75) for a in common],
+        )
+        for rival in control.RIVALS:
+            write(records.folder, tiny, f"answers-{rival}", seed, candidates=common)
+    monkeypatch.setattr(control, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
+    (found,) = [claim for claim in control.run("tiny", Options()).claims if "take turns" in claim.claim]
+    assert found.value == pytest.approx(100.0)  # loss ratios (1, 1) against (1, 1.5), the reference point is (2, 2)
 
 
 def test_training_alone_is_compared_at_the_same_budget(

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtnas.base.errors import DataError
 from mtnas.search.control import loss_ratios
+from mtnas.space.arch import Arch
 from mtnas.tasks.base import Task
 from tools.bench.supernets.arms import single
 from tools.bench.supernets.settings import Setting
@@ -90,8 +91,9 @@ class Records:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One scored network: its cost and its loss ratios on the two splits."""
+    """One scored network: which it is, its cost, and its loss ratios on the two splits."""
 
+    arch: str
     macs: float
     select: Mapping[str, float]
     report: Mapping[str, float]
@@ -106,7 +108,9 @@ def candidates(records: Records, arm: str, seed: int) -> list[Candidate]:
 def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator[Candidate]:
     for row in rows:
         select, report = (records.ratios(row, split, seed) for split in ("select", "report"))
-        yield Candidate(row["macs"], select, report, records.metrics.of_scores(row["report"]))
+        yield Candidate(
+            Arch.from_json(row["arch"]).id, row["macs"], select, report, records.metrics.of_scores(row["report"])
+        )
 
 
 def pick(found: Sequence[Candidate], preference: Mapping[str, float], budget: float) -> Candidate | None:

@@ -2,7 +2,8 @@
 
 For each budget, each of 20 fixed preferences is answered by one network of the arm, chosen on the select split among
 equally many candidates; hypervolume, ranges and correlations are of the report split. An arm that has no network within
-a budget gets a hypervolume of zero there; the second gain leaves such budgets out.
+a budget gets a hypervolume of zero there; the second gain leaves such budgets out. Another gain is of the training: the
+same networks, out of a supernet whose steps are sandwiches with feature distillation.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Candidate, Records, candidates, pick
 from tools.bench.supernets.arms import ARMS, JOINT
 from tools.bench.supernets.opened import note_of, opened
+from tools.bench.supernets.work import read_record
 
 RIVALS = ("encoder", "uniform")
+#: an arm of the same networks, trained otherwise
+SANDWICH = "attention"
 PREFERENCES, STEPS = 20, 9
 HEADLINE, CORRELATION = 33.5, 0.9
 COLUMNS = (
@@ -52,6 +56,8 @@ def run(data: str, options: Options) -> Result:
     budgets = records.setting.budgets
     rows = [_row(arm, b, [answers[arm, seed].at(b) for seed in seeds]) for arm in arms for b in budgets]
     found = (*_gain_claims(answers, seeds, budgets), *_correlation_claims(answers, seeds, budgets))
+    if all(read_record(records.setting, f"answers-{SANDWICH}", seed, records.folder) for seed in seeds):
+        found = (*found, _training_claim(records, seeds))
     return Result(seeds, tuple(rows), COLUMNS, found, note_of(records, NOTE), {"per_seed": _details(answers)})
 
 
@@ -141,6 +147,19 @@ def _gains(answers: Table, rival: str, seeds: Sequence[int], budgets: Sequence[f
 
     base = statistics.fmean(volume(rival, seed) for seed in seeds)
     return [100.0 * (volume(JOINT, seed) - volume(rival, seed)) / base for seed in seeds] if base > 0 else []
+
+
+def _training_claim(records: Records, seeds: Sequence[int]) -> Claim:
+    """Hypervolume gained by taking turns, over networks that both arms have scored."""
+    gains = []
+    for seed in seeds:
+        ours, theirs = candidates(records, JOINT, seed), candidates(records, SANDWICH, seed)
+        common = {one.arch for one in ours} & {one.arch for one in theirs}
+        both = [Answers(records, [one for one in found if one.arch in common]) for found in (ours, theirs)]
+        volumes = [statistics.fmean(one.at(b)["hypervolume"] for b in records.setting.budgets) for one in both]
+        gains.append(100.0 * (volumes[0] / volumes[1] - 1.0))
+    title = f"hypervolume gained by networks that take turns over a sandwich with {ARMS[SANDWICH].title}, %"
+    return Claim.of(title, gains, "more than", 0)
 
 
 def _correlation_claims(answers: Table, seeds: Sequence[int], budgets: Sequence[float]) -> list[Claim]:
