@@ -14,6 +14,7 @@ from mtnas.encoders.table import (
     LEARNED,
     MOST_STAGES,
     OPTIONS,
+    PER_TASK,
     ROUTINGS,
     SIZES,
     TASK,
@@ -67,6 +68,13 @@ def chosen_options(name: str, given: Mapping[str, int | str]) -> dict[str, int |
         check_name(str(given["operator"]), {**UIB_OPERATORS, CHOICE: ()}, "operator", "model.operator")
     if given.get("attention"):
         check_name(str(given["attention"]), {**ATTENTIONS, CHOICE: ""}, "attention", "model.attention")
+        if given["attention"] == CHOICE and name in PER_TASK:
+            raise JobError(
+                f"one kind of attention: blocks of {name} with experts run once for each task",
+                received=CHOICE,
+                where="model.attention",
+                cure=f"choose {' or '.join(ATTENTIONS)}, or encoder: vit",
+            )
     if given.get("kernel") and given["kernel"] not in (*KERNELS, CHOICE):
         sizes = ", ".join(map(str, KERNELS))
         raise JobError(

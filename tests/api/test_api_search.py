@@ -131,8 +131,12 @@ def test_bounds_that_cannot_be_kept(ready: Ready) -> None:
 
 def test_the_profile_of_another_model_is_refused(ready: Ready) -> None:
     other = mtnas.make_elastic(Chain(), example(), prove=False)
-    with pytest.raises(JobError, match="a profile of this elastic model"):
+    with pytest.raises(JobError, match="a profile of networks that answer depth"):
         mtnas.search(other, ["depth"], ready.data, ready.profile)
+    narrower = user_model()
+    narrower.segmentation = nn.Conv2d(16, 5, 1)
+    with pytest.raises(JobError, match="a profile of this elastic model"):
+        mtnas.search(mtnas.make_elastic(narrower, example(), prove=False), TASKS, ready.data, ready.profile)
     larger = mtnas.make_elastic(user_model(), torch.randn(1, 3, 48, 32), prove=False)
     with pytest.raises(JobError, match="48"):
         mtnas.search(larger, TASKS, ready.data, ready.profile)

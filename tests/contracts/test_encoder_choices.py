@@ -7,9 +7,13 @@ from pathlib import Path
 import elastic_exam as exam
 import pytest
 
-from mtnas.encoders.table import ATTENTIONS, CHOICE, CHOOSABLE, KERNELS, OPTIONS, UIB_OPERATORS
+from mtnas.base.errors import JobError
+from mtnas.encoders.table import ATTENTIONS, CHOICE, CHOOSABLE, KERNELS, OPTIONS, PER_TASK, UIB_OPERATORS
 
-SETTINGS = {name: [key for key in CHOOSABLE if key in options] for name, options in OPTIONS.items()}
+#: blocks that run once for each task have nothing to choose
+SETTINGS = {
+    name: [key for key in CHOOSABLE if key in options] for name, options in OPTIONS.items() if name not in PER_TASK
+}
 CASES = {
     name: exam.tiny(encoder=name, width=24, blocks=(1, 2), **dict.fromkeys(keys, CHOICE))
     for name, keys in SETTINGS.items()
@@ -38,6 +42,12 @@ def test_every_block_has_a_choice_of_all_options_cheapest_first(subject: exam.Su
     for key in SETTINGS[name]:
         offered = [fork for fork in forks if {*fork.options} <= OFFERED[key]]
         assert len(offered) >= blocks and {option for fork in offered for option in fork.options} == OFFERED[key]
+
+
+@pytest.mark.parametrize("name", sorted(PER_TASK))
+def test_no_choice_where_blocks_run_once_for_each_task(name: str) -> None:
+    with pytest.raises(JobError, match="run once for each task"):
+        exam.tiny(encoder=name, attention=CHOICE)
 
 
 def test_all_channels_but_those_of_outputs_may_shrink(subject: exam.Subject) -> None:

@@ -152,7 +152,7 @@ def test_plan_says_what_would_be_done_and_writes_nothing(
     assert plan["choices"] == 9
     assert plan["images"] == {"train": 64, "calibrate": 32, "select": 32, "report": 32}
     assert plan["smallest"]["macs"] < plan["largest"]["macs"]
-    assert plan["stages"]["train"].startswith("3 epochs, 4 steps each")
+    assert plan["stages"]["train"].startswith("3 epochs, 16 steps each, one network a step")
     assert plan["seconds"]["train"] > 0
     assert plan["seconds"]["total"] == pytest.approx(
         sum(v for k, v in plan["seconds"].items() if k != "total"), rel=0.1

@@ -69,7 +69,7 @@ def test_curves_have_neither_gaps_nor_repeats(killed: Killed) -> None:
     for name in ("2-train", "5-prune/finetune"):
         steps = [record["step"] for record in records(killed.path / name / "curves.jsonl")]
         assert steps == list(range(1, len(steps) + 1))
-    assert len(records(killed.path / "2-train/curves.jsonl")) == 3 * 64 // 16
+    assert len(records(killed.path / "2-train/curves.jsonl")) == 3 * 4 * 64 // 16
 
 
 @pytest.mark.parametrize("journal", APPENDED)
