@@ -36,7 +36,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     chosen = front.pick(budget={"latency_ms": 1000.0}, preference={"segmentation": 2, "edges": 1})
     assert isinstance(chosen, Trial) and chosen.feasible
     latency = chosen.outcome.costs["latency_ms"]
-    assert latency.kind == "measured" and latency.value <= 0.9 * profile.full.value
+    assert latency.kind == "measured" and latency.value <= 0.97 * profile.full.value
 
     small = elastic.extract(chosen)
     by_arch, by_selection = elastic.extract(chosen.arch), elastic.extract(elastic.selection(chosen))
