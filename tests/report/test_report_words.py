@@ -11,6 +11,7 @@ from report_values import counted, measured, predicted
 from mtnas.report.fronts import nondominated, staircase
 from mtnas.report.gather import gather
 from mtnas.report.html import Html, esc, script_json, tag
+from mtnas.report.sections.train import step_words, whose_losses
 from mtnas.report.words import (
     better_percent,
     cost,
@@ -129,3 +130,17 @@ def test_json_in_scripts_cannot_end_them() -> None:
     text = script_json({"</script>": ["<!--", float("nan"), float("inf"), 1.5, "a & b"]})
     assert not set("<>&") & set(text)
     assert "null,null,1.5" in text
+
+
+@pytest.mark.parametrize(
+    ("networks", "step", "losses"),
+    [
+        (1.0, "one network, the next one", "all networks in turn"),
+        (4.0, "4 networks in 4 encoder", "the largest network"),
+    ],
+)
+def test_a_step_says_how_many_networks_it_trains_and_whose_losses_are_shown(
+    networks: float, step: str, losses: str
+) -> None:
+    record = {"cost": {"ratio": networks / 2, "networks": networks, "shared_passes": networks}}
+    assert step in (step_words(record) or "") and whose_losses(record) == losses

@@ -26,7 +26,8 @@ def render(results: Results) -> Html:
         ("arithmetic", train.get("mode") or _arithmetic(train)),
     ]
     curves = results.lines("curves")
-    return join(facts(pairs), curve_figure(curves, tasks_of(results)), score_figure(results, curves), ends(results))
+    figures = curve_figure(curves, tasks_of(results), whose_losses(train)), score_figure(results, curves)
+    return join(facts(pairs), *figures, ends(results))
 
 
 def step_words(train: Record) -> str | None:
@@ -35,10 +36,17 @@ def step_words(train: Record) -> str | None:
     if not cost:
         return None
     networks = f"{number(cost['networks'], 3)} networks in {number(cost['shared_passes'], 3)} encoder passes"
+    if cost["networks"] == 1:
+        networks = "one network, the next one in the next step"
     return f"{number(cost['ratio'], 3)} times the multiply-adds of a plain network's: {networks}"
 
 
-def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:
+def whose_losses(train: Record) -> str:
+    """Where networks take turns, losses are of whichever had its turn; else the largest network leads every step."""
+    return "all networks in turn" if (train.get("cost") or {}).get("networks") == 1 else "the largest network"
+
+
+def curve_figure(curves: Sequence[Record], tasks: Sequence[str], whose: str = "the network") -> Html:
     """Loss of every task over the epochs, on a logarithmic scale."""
     if not curves:
         return Html("")
@@ -51,12 +59,12 @@ def curve_figure(curves: Sequence[Record], tasks: Sequence[str]) -> Html:
         traces.append(_line(x, [line.get("losses", {}).get(name) for line in curves], name, colour[name], "solid"))
     layout = {
         "xaxis": axis("epoch"),
-        "yaxis": axis("loss of the largest network", {"type": "log"} | _log_ticks(traces)),
+        "yaxis": axis(f"loss of {whose}", {"type": "log"} | _log_ticks(traces)),
         "hovermode": "x unified",
         "legend": LEGEND,
     }
     label = f"Training loss over epochs for {', '.join(names)}"
-    return figure(label, traces, layout, "Loss of the largest network on the train split, each task unweighted.")
+    return figure(label, traces, layout, f"Loss of {whose} on the train split, each task unweighted.")
 
 
 def score_figure(results: Results, curves: Sequence[Record]) -> Html:
