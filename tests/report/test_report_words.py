@@ -136,7 +136,7 @@ def test_json_in_scripts_cannot_end_them() -> None:
     ("networks", "step", "losses"),
     [
         (1.0, "one network, the next one", "all networks in turn"),
-        (4.0, "4 networks in 4 encoder", "the largest network"),
+        (4.0, "4.00 networks in 4.00 ", "the largest network"),
     ],
 )
 def test_a_step_says_how_many_networks_it_trains_and_whose_losses_are_shown(
