@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from mtnas.tasks.base import Task
 from mtnas.train import finetune as finetuning
 from mtnas.train import loop
 from mtnas.train.checkpoint import load_weights, weights_hash
-from mtnas.train.config import INERT, FinetuneConfig, TrainConfig
+from mtnas.train.config import FinetuneConfig, TrainConfig
 from mtnas.train.fit import RESULT, WEIGHTS
 from mtnas.train.own import only_own
 from mtnas.train.result import FinetuneResult, TrainResult
@@ -100,7 +100,7 @@ def _inputs(
         **identity(elastic, weights=False),
         "tasks": tasks_identity(tasks),
         "data": data.info.fingerprint,
-        "config": _telling(config),
+        "config": config.telling(),
         "seed": seed,
         **({"start": start_hash(config)} if config.start else {}),
     }
@@ -157,7 +157,7 @@ def finetune(
         "start": weights_hash(student.state_dict()),
         "tasks": tasks_identity(found),
         "data": data.info.fingerprint,
-        "config": _telling(config),
+        "config": config.telling(),
         "seed": seed,
     }
     with workplace(out, "train", inputs) as call:
@@ -174,11 +174,6 @@ def finetune(
 def _past(folder: Path) -> TrainResult:
     """The result of a training that is complete."""
     return TrainResult.from_json(read_json(folder / RESULT, schema="train/1"))
-
-
-def _telling(config: Config) -> dict[str, object]:
-    """The settings that weights depend on."""
-    return {name: value for name, value in asdict(config).items() if name not in INERT}
 
 
 def _with_epochs(config: Config, epochs: int | None) -> Config:

@@ -63,10 +63,16 @@ def raised_at(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, shortened; its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def said(error: BaseException) -> str:
     """Type and first line of an error, shortened."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)}" if str(error).strip() else kind
 
 
 class JobError(UserError):

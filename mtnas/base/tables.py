@@ -23,6 +23,17 @@ def check_name(name: str, table: Mapping[str, object], what: str, where: str = "
         raise JobError(f"a known {what}", received=repr(name), where=where, cure=nearest(name, table))
 
 
+def picked(asked: Iterable[str], known: Iterable[str], what: str, where: str) -> tuple[str, ...]:
+    """The asked tasks in the known order; raises `JobError` for one that is not `what`, and for none."""
+    wanted, names = list(asked), tuple(known)
+    for name in wanted:
+        if name not in names:
+            raise JobError(what, received=repr(name), where=where, cure=nearest(name, names))
+    if not wanted:
+        raise JobError("at least one task", received="none", where=where, cure=f"choose from {', '.join(names)}")
+    return tuple(name for name in names if name in wanted)
+
+
 def lookup(name: str, table: Mapping[str, str], what: str, where: str = "") -> Any:
     """The object behind a row; imports its module only now."""
     check_name(name, table, what, where)

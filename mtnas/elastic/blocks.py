@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.blocks import Block, inside
-from mtnas.base.errors import ModelError
+from mtnas.base.errors import ModelError, first_line
 from mtnas.base.forks import offered
 from mtnas.base.groups import Selection
 from mtnas.base.tables import nearest
 from mtnas.elastic.calls import Call, adds_to_its_input, watch_calls
-from mtnas.elastic.contract import first_line
 from mtnas.elastic.extract import extract
 from mtnas.elastic.groups import Structure
 from mtnas.elastic.proof import TOLERANCE, randomise, relative_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import ModelError
+from mtnas.base.errors import ModelError, said
 
 _CURE = 'return raw outputs by task name, such as {"depth": self.depth(x)}'
 
@@ -51,7 +51,7 @@ def try_model(model: nn.Module, example_inputs: Tensor) -> dict[str, Tensor]:
             raise
         raise ModelError(
             "a model that runs on the example input",
-            received=f"{type(error).__name__}: {first_line(error)}",
+            received=said(error),
             where="make_elastic",
             cure=f"call model(example_inputs) yourself; the example has shape {tuple(example_inputs.shape)}",
         ) from error
@@ -65,9 +65,3 @@ def try_model(model: nn.Module, example_inputs: Tensor) -> dict[str, Tensor]:
                 cure="remove torch.no_grad(), detach() and argmax from the forward; return raw outputs",
             )
     return named
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, shortened."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtnas.base.errors import first_line
 from mtnas.base.forks import Fork, offered
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
-from mtnas.elastic.contract import first_line
 from mtnas.elastic.extract import extract
 from mtnas.elastic.groups import Structure
 from mtnas.elastic.proof import TOLERANCE, randomise, relative_error

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtnas.base.errors import first_line
 from mtnas.base.groups import ChannelGroup, Selection
 from mtnas.base.seeds import derive_seed, generator
-from mtnas.elastic.contract import first_line
 from mtnas.elastic.groups import Structure
 from mtnas.elastic.slicing import Slicer
 

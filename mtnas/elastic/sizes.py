@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtnas.base.errors import first_line
 from mtnas.base.groups import Size
-from mtnas.elastic.contract import first_line
 from mtnas.elastic.resize import Resizing
 from mtnas.space.resolution import sizes_of
 

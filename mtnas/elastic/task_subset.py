@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from mtnas.base.blocks import inside
-from mtnas.base.errors import JobError
-from mtnas.base.tables import nearest
-from mtnas.elastic.contract import check_outputs, first_line, try_model
+from mtnas.base.errors import JobError, first_line
+from mtnas.base.tables import picked
+from mtnas.elastic.contract import check_outputs, try_model
 from mtnas.elastic.owners import parameter_owners
 from mtnas.elastic.slicing import Patch
 
@@ -129,13 +129,7 @@ class TaskSubset:
 
 def wished(tasks: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """The tasks in the network's order; raises `JobError` for unknown ones and for none."""
-    asked = list(tasks)
-    for task in asked:
-        if task not in known:
-            raise JobError("a task of the network", received=repr(task), where="tasks", cure=nearest(task, known))
-    if not asked:
-        raise JobError("at least one task", received="none", where="tasks", cure=f"choose from {', '.join(known)}")
-    return tuple(task for task in known if task in asked)
+    return picked(tasks, known, "a task of the network", "tasks")
 
 
 def check_separable(network: nn.Module, tasks: tuple[str, ...]) -> None:

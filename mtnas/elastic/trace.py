@@ -17,9 +17,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.dependency import index_mapping
 
-from mtnas.base.errors import ModelError
+from mtnas.base.errors import ModelError, said
 from mtnas.elastic.attention import find_heads
-from mtnas.elastic.contract import first_line
 from mtnas.elastic.layers import BOTH, IN, OUT, Port, axes, block_ties, ports
 from mtnas.elastic.partition import Partition
 
@@ -88,7 +87,7 @@ def trace(network: nn.Module, example_inputs: Tensor) -> Trace:
     except Exception as error:
         raise ModelError(
             "a network whose layers can be traced by their gradients",
-            received=f"{type(error).__name__}: {first_line(error)}",
+            received=said(error),
             where="make_elastic",
             cure="run the layers as modules in forward, without torch.no_grad(), scripting or compilation",
         ) from error

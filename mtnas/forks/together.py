@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.errors import ModelError
+from mtnas.base.errors import ModelError, said
 from mtnas.base.forks import each
 
 
@@ -31,8 +31,7 @@ def added(modules: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> Any:
         except ModelError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            raise _odd(f"an option that takes {_shapes(inputs)}", what, name) from error
+            raise _odd(f"an option that takes {_shapes(inputs)}", said(error), name) from error
         if total is None:
             first, total = name, output
         found, expected = _named_shapes(output, name), _named_shapes(total, first)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import onnx
 
-from mtnas.base.errors import JobError, ModelError
-from mtnas.base.tables import nearest
+from mtnas.base.errors import ModelError
+from mtnas.base.tables import picked
 from mtnas.graph.branches import SHARED, branch_name, reachable_outputs
 
 Value = onnx.ValueInfoProto
@@ -29,13 +29,7 @@ def keep_outputs(model: onnx.ModelProto, tasks: Iterable[str]) -> onnx.ModelProt
 
 def wanted_outputs(tasks: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """The wanted ones in the known order; raises `JobError` as `keep_outputs` does."""
-    wanted = list(tasks)
-    for task in wanted:
-        if task not in known:
-            raise JobError("a task of the model", received=repr(task), where="tasks", cure=nearest(task, known))
-    if not wanted:
-        raise JobError("at least one task", received="none", where="tasks", cure=f"choose from {', '.join(known)}")
-    return tuple(task for task in known if task in wanted)
+    return picked(tasks, known, "a task of the model", "tasks")
 
 
 def shared_alone(model: onnx.ModelProto) -> onnx.ModelProto | None:

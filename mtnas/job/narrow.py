@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 
 from mtnas.base.errors import JobError
-from mtnas.base.tables import nearest
+from mtnas.base.tables import picked
 from mtnas.job.schema import Job
 
 
@@ -49,15 +49,12 @@ def narrowed(job: Job, tasks: Iterable[str], where: str = "tasks") -> Job:
 
 def chosen(known: Iterable[str], tasks: Iterable[str], where: str) -> tuple[str, ...]:
     """The named tasks in the order of the known ones; see `narrowed` for what is refused."""
-    known, asked = tuple(known), list(tasks)
-    for name in asked:
-        if name not in known:
-            raise JobError("a task of this job", received=repr(name), where=where, cure=nearest(name, known))
+    asked = list(tasks)
+    found = picked(asked, known, "a task of this job", where)
+    for name in found:
         if asked.count(name) > 1:
             raise JobError("each task once", received=f"{name!r} twice", where=where)
-    if not asked:
-        raise JobError("at least one task", received="none", where=where, cure=f"choose from {', '.join(known)}")
-    return tuple(name for name in known if name in asked)
+    return found
 
 
 def _without(names: Iterable[str], dropped: Container[str]) -> tuple[str, ...]:

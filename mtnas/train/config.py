@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mtnas.base.errors import JobError
@@ -186,6 +186,10 @@ class FitConfig:
     def round(self) -> int:
         """Steps in which all networks have their turn; an epoch has that many passes over the images."""
         return 1
+
+    def telling(self) -> dict[str, Any]:
+        """The settings that weights depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in INERT}
 
     def where(self, name: str) -> str:
         return f"train.{name}"

@@ -26,7 +26,7 @@ from mtnas.train.batches import Batches
 from mtnas.train.board import Board
 from mtnas.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from mtnas.train.clock import EVEN, Clock, Work
-from mtnas.train.config import INERT, FitConfig
+from mtnas.train.config import FitConfig
 from mtnas.train.curves import Curves
 from mtnas.train.gradients import StepGradients
 from mtnas.train.objective import Before, Moment, Objective, device_of, place
@@ -287,10 +287,9 @@ class Fitter:
     # --- state ------------------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.config).items() if name not in INERT}
         network = [[name, list(tensor.shape)] for name, tensor in self.module.state_dict().items()]
         return {
-            "settings": settings,
+            "settings": self.config.telling(),
             "seed": self.job.seed,
             "data": self.batches.fingerprint(),
             "network": network,

@@ -65,12 +65,15 @@ class Resorting:
             return {}
         every, space = self.config.resort_epochs * moment.per_epoch, self.elastic.space
         if every and moment.step % every == 0:
-            return {group.name: group.size for group in self.elastic.groups if group.name in self._free()}
-        before, now = (opened(space, step / moment.total, self.config) for step in (moment.step - 1, moment.step))
-        if before == now or not self.config.resort_openings:
+            free = self._free()
+            return {group.name: group.size for group in self.elastic.groups if group.name in free}
+        if not self.config.resort_openings:
             return {}
-        widths = [choice for choice in before.choices if choice.kind == "width"]
-        return {choice.name: int(choice.options[0]) for choice in widths if choice.name in self._free()}
+        before, now = (opened(space, step / moment.total, self.config) for step in (moment.step - 1, moment.step))
+        if before == now:
+            return {}
+        free, widths = self._free(), [choice for choice in before.choices if choice.kind == "width"]
+        return {choice.name: int(choice.options[0]) for choice in widths if choice.name in free}
 
     def _free(self) -> set[str]:
         """Groups that tasks in training reach, without frozen parameters, which keep their values to the bit."""

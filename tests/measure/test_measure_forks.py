@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fork_zoo
-import numpy as np
-import onnx
 import pytest
 import zoo
 from measure_subject import quick_config
+from run_once import error, run
 
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
-from mtnas.device.networks import network_class
 from mtnas.elastic.graph import graph_of
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.elastic_graph import ElasticGraph
@@ -69,14 +67,6 @@ def subject() -> Subject:
 # --- int8 -------------------------------------------------------------------------------------------------------------
 
 
-def run(runtime: str, model: onnx.ModelProto, image: np.ndarray) -> dict[str, np.ndarray]:
-    opened = network_class(runtime)(model.SerializeToString(), threads=1)
-    try:
-        return {name: np.array(output) for name, output in opened.run({"image": image}).items()}
-    finally:
-        opened.close()
-
-
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 def test_int8_of_every_option_at_every_size(subject: Subject, dialect: str) -> None:
     """Every head is close to float in the runtime that runs it; timing copies are built like the real thing."""
@@ -90,8 +80,7 @@ def test_int8_of_every_option_at_every_size(subject: Subject, dialect: str) -> N
         model = subject.graph.cut(selection, statistics=statistics)
         expected, quantized = run("onnxruntime", model, image), quantize_onnx(model, batches, config)
         for task, output in run(runtime, quantized, image).items():
-            error = np.sqrt(np.mean((output - expected[task]) ** 2)) / expected[task].std()
-            assert output.shape == expected[task].shape and error < 0.25, (task, selection)
+            assert error(output, expected[task]) < 0.25, (task, selection)
         copy = timing_copy(model, dialect)
         assert sorted(node.op_type for node in copy.graph.node) == sorted(n.op_type for n in quantized.graph.node)
         if dialect == "onnxruntime-x64":

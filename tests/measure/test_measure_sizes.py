@@ -8,10 +8,10 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from run_once import error, run
 
 from mtnas.base.groups import Selection
 from mtnas.base.seeds import generator
-from mtnas.device.networks import network_class
 from mtnas.elastic.model import ElasticModel, make_elastic
 from mtnas.graph.build import build_elastic_graph
 from mtnas.graph.elastic_graph import ElasticGraph
@@ -46,20 +46,6 @@ def network() -> Network:
 def cut(network: Network, selection: Selection) -> onnx.ModelProto:
     elastic, graph = network
     return graph.cut(selection, statistics={k: v.numpy() for k, v in elastic.statistics(selection).items()})
-
-
-def run(runtime: str, model: onnx.ModelProto, image: np.ndarray) -> dict[str, np.ndarray]:
-    opened = network_class(runtime)(model.SerializeToString(), threads=1)
-    try:
-        return {name: np.array(output) for name, output in opened.run({"image": image}).items()}
-    finally:
-        opened.close()
-
-
-def error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Root mean square difference over the expected one's deviation."""
-    assert found.shape == expected.shape
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,0 +1,68 @@
+"""What a set of scored networks is asked, and which of them a preference and a budget lead to.
+
+Shape letters: N = networks, T = tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtnas.search.control import simplex_preferences, sweep_preferences
+from mtnas.tasks.base import Task
+
+PREFERENCES, STEPS = 20, 9
+#: rounding of shares must not put a network beyond its own budget
+_EPSILON = 1e-9
+
+Weights = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The primary metric of each task, and its direction."""
+
+    names: Mapping[str, str]
+    higher: Mapping[str, bool]
+
+    @staticmethod
+    def of(tasks: Mapping[str, Task]) -> Metrics:
+        primary = {name: task.primary for name, task in tasks.items()}
+        return Metrics({n: m.name for n, m in primary.items()}, {n: m.higher_is_better for n, m in primary.items()})
+
+    def of_scores(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        return {task: scores[task][name] for task, name in self.names.items() if task in scores}
+
+    def losses(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """The same, turned so that lower is better."""
+        return {task: -value if self.higher[task] else value for task, value in self.of_scores(scores).items()}
+
+
+def fixed_preferences(tasks: Sequence[str]) -> list[Weights]:
+    """The set that hypervolumes are of."""
+    return list(simplex_preferences(tasks, PREFERENCES))
+
+
+def sweeps(tasks: Sequence[str]) -> dict[str, list[Weights]]:
+    """For each task, from none of the preference to all of it: what ranges and correlations are of."""
+    return {task: list(row) for task, row in sweep_preferences(tasks, STEPS).items()}
+
+
+def all_preferences(tasks: Sequence[str]) -> list[Weights]:
+    """Everything that is asked at a budget."""
+    return [*fixed_preferences(tasks), *(one for row in sweeps(tasks).values() for one in row)]
+
+
+def within(macs: Sequence[float], budget: float) -> list[int]:
+    """The places of the networks that keep a budget."""
+    return [place for place, share in enumerate(macs) if share <= budget + _EPSILON]
+
+
+def preferred(losses: Sequence[Mapping[str, float]], preference: Weights) -> int:
+    """The place of the best preferred score, as `Front.pick` has it: each task scaled to 0 (worst) .. 1 (best)."""
+    loss_NT = np.array([[loss[task] for task in preference] for loss in losses])
+    span_T = np.ptp(loss_NT, axis=0)
+    weight_T = np.array(list(preference.values())) * (span_T > 0) / np.where(span_T > 0, span_T, 1.0)
+    return int(np.argmin(loss_NT @ weight_T))
