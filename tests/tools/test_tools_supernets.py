@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,15 @@ from mtnas.base.errors import DataError, JobError  # noqa: E402
 from mtnas.data.open import open_dataset  # noqa: E402
 from mtnas.elastic.model import ElasticModel  # noqa: E402
 from mtnas.search.control import simplex_preferences  # noqa: E402
+from mtnas.space.arch import Arch  # noqa: E402
 from mtnas.train.cost import step_cost  # noqa: E402
 from tools.bench.record import Options  # noqa: E402
 from tools.bench.supernets import alone, control, opened  # noqa: E402
-from tools.bench.supernets.answers import Candidate, Metrics, Records, pick  # noqa: E402
+from tools.bench.supernets.answers import Candidate, Records, candidates, pick  # noqa: E402
 from tools.bench.supernets.arms import ARMS, JOINT, Arm, arm_of, single  # noqa: E402
+from tools.bench.supernets.choosing import Metrics, all_preferences  # noqa: E402
+from tools.bench.supernets.evolve import BELOW, Breeder, Pool, evolve  # noqa: E402
 from tools.bench.supernets.networks import (  # noqa: E402
-    BELOW,
     Costs,
     candidate_archs,
     elastic_network,
@@ -155,6 +158,21 @@ def test_a_record_is_made_once_and_answers_come_from_its_weights(tiny: Setting, 
     answers = worker.answer("none", 0)
     whole = answers["candidates"][0]
     assert whole["macs"] == 1.0 and whole["report"] == made["fixed"][-1]["estimated"]["report"]
+    records = Records(tiny, worker.metrics, worker.records)
+    references(worker.records, tiny, 0)
+    for budget in tiny.budgets:
+        for preference in all_preferences(TASKS):
+            found = pick(candidates(records, "none", 0), preference, budget)
+            assert found is not None and found.report.keys() == set(TASKS)
+
+
+def test_weights_that_are_gone_are_trained_again(tiny: Setting, tmp_path: Path) -> None:
+    worker = Worker(tiny, tmp_path / "records", tmp_path / "weights")
+    worker.make("uniform", 0)
+    shutil.rmtree(tmp_path / "weights")
+    again = worker.answer("uniform", 0)
+    known = worker.make("uniform", 0)["fixed"][-1]["estimated"]
+    assert {split: again["candidates"][-1][split] for split in known} == known
 
 
 def test_single_and_alone_records_say_what_they_are(tiny: Setting, tmp_path: Path) -> None:
@@ -164,6 +182,10 @@ def test_single_and_alone_records_say_what_they_are(tiny: Setting, tmp_path: Pat
     by_itself = worker.make("alone-50", 0)
     assert by_itself["macs"] <= 0.5 and by_itself["epochs"] > tiny.train.epochs
     assert set(by_itself["report"]) == set(TASKS)
+    tuned = worker.make("tuned-50", 0)
+    assert tuned["arch"] == by_itself["arch"] and 1 <= tuned["epochs"] <= round(0.1 * by_itself["epochs"] + 0.5)
+    supernet = worker.make(JOINT, 0)["fixed"][tiny.budgets.index(0.5)]
+    assert supernet["arch"] == tuned["arch"] and supernet["estimated"]["report"] != tuned["report"]
 
 
 def test_only_labelled_images_teach_a_task() -> None:
@@ -185,12 +207,46 @@ def test_only_labelled_images_teach_a_task() -> None:
     assert (split.batch([0, 4])[1]["kind"] == 1).all()
 
 
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+def test_children_are_new_and_use_their_budget(tiny: Setting) -> None:
+    elastic = elastic_of(tiny)
+    costs, space = Costs(elastic), elastic.space
+    parents = [fixed_arch(elastic, costs, budget) for budget in (0.3, 0.7)]
+    for budget in (0.4, 1.0):
+        found = Breeder(space, costs.share).children(parents, set(parents), budget, 8)
+        assert len(set(found)) == 8 and not set(found) & set(parents)
+        assert all(BELOW * budget <= costs.share(arch) <= budget for arch in found)
+        assert found == Breeder(space, costs.share).children(parents, set(parents), budget, 8)
+    assert Breeder(space, costs.share).children([space.smallest], set(), 1e-6, 2) == []
+
+
+def test_a_search_finds_what_each_preference_wants(tiny: Setting) -> None:
+    """With losses that know only a task's own decoder, the one who wants the task alone gets its widest decoder."""
+    elastic = elastic_of(tiny)
+    costs, space = Costs(elastic), elastic.space
+    own = {task: [choice for choice in space.choices if choice.owners == (task,)] for task in TASKS}
+
+    def losses(arch: Arch) -> dict[str, float]:
+        return {task: -sum(c.index(arch[c.name]) / (len(c.options) - 1) for c in own[task]) for task in TASKS}
+
+    pool, asked = Pool(costs.share, losses), all_preferences(TASKS)
+    pool.add([space.smallest, fixed_arch(elastic, costs, 0.6)])
+    evolve(pool, space, (0.6,), asked, rounds=12, children=6)
+    for task in TASKS:
+        alone = {other: float(other == task) for other in TASKS}
+        (found,) = pool.chosen([alone], 0.6)
+        assert costs.share(found) <= 0.6 and losses(found)[task] == -len(own[task])
+    assert pool.chosen(asked, 1e-6) == []
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
 def candidate(macs: float, a: float, b: float) -> Candidate:
     ratios = {"segmentation": a, "depth": b}
-    return Candidate("", macs, ratios, ratios, ratios)
+    return Candidate("", macs, ratios, ratios)
 
 
 def test_the_pick_keeps_the_budget_and_follows_the_preference() -> None:
@@ -302,11 +358,13 @@ def test_training_alone_is_compared_at_the_same_budget(
         write(records.folder, tiny, JOINT, seed, fixed=fixed)
         for budget in tiny.budgets:
             write(records.folder, tiny, f"alone-{round(100 * budget)}", seed, epochs=9, **scored(52.0, 0.5))
+            write(records.folder, tiny, f"tuned-{round(100 * budget)}", seed, epochs=1, **scored(51.5, 0.5))
     monkeypatch.setattr(alone, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
     monkeypatch.setattr(alone, "setting_of", lambda *_args, **_kwargs: tiny)
     result = alone.run("tiny", Options())
     assert [row["gap"] for row in result.rows] == pytest.approx([2.0] * 4)
-    assert all(claim.met is False for claim in result.claims)
+    assert [row["left"] for row in result.rows] == pytest.approx([0.5] * 4)
+    assert [claim.met for claim in result.claims] == [False, True] * 4
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

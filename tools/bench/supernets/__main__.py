@@ -8,7 +8,7 @@ import sys
 
 from mtnas.base.errors import UserError
 from mtnas.console import ConsoleProgress
-from tools.bench.supernets.arms import ANSWERING, ARMS, alone, single
+from tools.bench.supernets.arms import ANSWERING, ARMS, alone, single, tuned
 from tools.bench.supernets.settings import SETTINGS, Setting, check_seeds, setting_of
 from tools.bench.supernets.work import Worker
 
@@ -35,7 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
 def default_arms(setting: Setting, tasks: list[str]) -> list[str]:
     """Everything the tables need, references first."""
     singles = [single(task, multiplier) for multiplier in setting.multipliers for task in tasks]
-    return [*singles[: len(tasks)], *ARMS, *map(alone, setting.budgets), *singles[len(tasks) :]]
+    return [
+        *singles[: len(tasks)],
+        *ARMS,
+        *map(alone, setting.budgets),
+        *map(tuned, setting.budgets),
+        *singles[len(tasks) :],
+    ]
 
 
 def parser() -> argparse.ArgumentParser:

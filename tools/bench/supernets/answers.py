@@ -10,31 +10,12 @@ from typing import Any
 from mtnas.base.errors import DataError
 from mtnas.search.control import loss_ratios
 from mtnas.space.arch import Arch
-from mtnas.tasks.base import Task
 from tools.bench.supernets.arms import single
+from tools.bench.supernets.choosing import Metrics, Weights, preferred, within
 from tools.bench.supernets.settings import Setting
 from tools.bench.supernets.work import RECORDS, read_record
 
-#: rounding of shares must not put a network beyond its own budget
-_EPSILON = 1e-9
-
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """The primary metric of each task, and its direction."""
-
-    names: Mapping[str, str]
-    higher: Mapping[str, bool]
-
-    @staticmethod
-    def of(tasks: Mapping[str, Task]) -> Metrics:
-        primary = {name: task.primary for name, task in tasks.items()}
-        return Metrics({n: m.name for n, m in primary.items()}, {n: m.higher_is_better for n, m in primary.items()})
-
-    def of_scores(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        return {task: scores[task][name] for task, name in self.names.items() if task in scores}
 
 
 class Records:
@@ -91,13 +72,15 @@ class Records:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One scored network: which it is, its cost, and its loss ratios on the two splits."""
+    """One scored network: which it is, its cost, and its loss ratios on the two splits.
+
+    A network that no question led to has not seen the report split; its `report` is empty.
+    """
 
     arch: str
     macs: float
     select: Mapping[str, float]
     report: Mapping[str, float]
-    scores: Mapping[str, float]
 
 
 def candidates(records: Records, arm: str, seed: int) -> list[Candidate]:
@@ -107,21 +90,11 @@ def candidates(records: Records, arm: str, seed: int) -> list[Candidate]:
 
 def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator[Candidate]:
     for row in rows:
-        select, report = (records.ratios(row, split, seed) for split in ("select", "report"))
-        yield Candidate(
-            Arch.from_json(row["arch"]).id, row["macs"], select, report, records.metrics.of_scores(row["report"])
-        )
+        report = records.ratios(row, "report", seed) if "report" in row else {}
+        yield Candidate(Arch.from_json(row["arch"]).id, row["macs"], records.ratios(row, "select", seed), report)
 
 
-def pick(found: Sequence[Candidate], preference: Mapping[str, float], budget: float) -> Candidate | None:
-    """Within the budget, the best preferred score on the select split, as `Front.pick` has it; None where nothing fits.
-
-    Each task is scaled to 0 (worst of those within the budget) .. 1 (best).
-    """
-    within = [candidate for candidate in found if candidate.macs <= budget + _EPSILON]
-    if not within:
-        return None
-    worst = {task: max(c.select[task] for c in within) for task in within[0].select}
-    best = {task: min(c.select[task] for c in within) for task in within[0].select}
-    weight = {t: preference[t] / (worst[t] - best[t]) if worst[t] > best[t] else 0.0 for t in worst}
-    return min(within, key=lambda c: sum(weight[task] * c.select[task] for task in weight))
+def pick(found: Sequence[Candidate], preference: Weights, budget: float) -> Candidate | None:
+    """The network within the budget that the preference leads to; None where nothing fits."""
+    places = within([candidate.macs for candidate in found], budget)
+    return found[places[preferred([found[place].select for place in places], preference)]] if places else None

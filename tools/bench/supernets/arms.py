@@ -1,7 +1,8 @@
 """The arms: how a supernet is trained, and which of its parts may shrink.
 
-Every arm of a seed sees the same images in the same order with the same schedule. Single-task networks and networks
-trained alone are arms too; their names say which: `single-TASK-MULTIPLIER`, `alone-BUDGET`.
+Every arm of a seed trains on the same images for equally many multiply-adds with the same schedule. Single-task
+networks, networks trained alone and networks that are cut out of the supernet and fine-tuned are arms too; their names
+say which: `single-TASK-MULTIPLIER`, `alone-BUDGET`, `tuned-BUDGET`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it has several networks of one cost."""
+        return self.changes.get("branches") != "together"
+
     def training(self, setting: TrainConfig) -> TrainConfig:
         """The setting's training, changed. Epochs compute alike, whether networks share a step or take turns."""
         return replace(setting, **self.changes)
@@ -50,6 +56,8 @@ ARMS: dict[str, Arm] = {
     "encoder": Arm("encoder only", RECIPE, ignored=("heads.*",)),
     "uniform": Arm("one width for all", {**RECIPE, "branches": "together", "width_jitter": 0.0}),
 }
+#: the best arm whose steps are sandwiches
+SANDWICHED = "attention"
 #: arms whose candidates answer for preferences and budgets
 ANSWERING = (JOINT, "encoder", "uniform")
 
@@ -67,3 +75,8 @@ def single(task: str, multiplier: float) -> str:
 def alone(budget: float) -> str:
     """The name of a network that is trained by itself."""
     return f"alone-{round(100 * budget)}"
+
+
+def tuned(budget: float) -> str:
+    """The name of a network that is cut out of the supernet of `JOINT` and fine-tuned."""
+    return f"tuned-{round(100 * budget)}"

@@ -1,9 +1,9 @@
 """What the dials of a supernet move: joint slimming of encoder and decoders against encoder only and uniform width.
 
-For each budget, each of 20 fixed preferences is answered by one network of the arm, chosen on the select split among
-equally many candidates; hypervolume, ranges and correlations are of the report split. An arm that has no network within
-a budget gets a hypervolume of zero there; the second gain leaves such budgets out. Another gain is of the training: the
-same networks, out of a supernet whose steps are sandwiches with feature distillation.
+For each budget, each of 20 fixed preferences is answered by one network of the arm, found on the select split by a
+search of equally many networks; hypervolume, ranges and correlations are of the report split. An arm that has no
+network within a budget gets a hypervolume of zero there; the second gain leaves such budgets out. Another gain is of
+the training: the same networks, out of a supernet whose steps are sandwiches with feature distillation.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mtnas.search.control import rank_control, ratio_hypervolume, simplex_preferences, sweep_preferences
+from mtnas.search.control import rank_control, ratio_hypervolume
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Candidate, Records, candidates, pick
-from tools.bench.supernets.arms import ARMS, JOINT
+from tools.bench.supernets.arms import ARMS, JOINT, SANDWICHED
+from tools.bench.supernets.choosing import fixed_preferences, sweeps
 from tools.bench.supernets.opened import note_of, opened
 from tools.bench.supernets.work import read_record
 
 RIVALS = ("encoder", "uniform")
-#: an arm of the same networks, trained otherwise
-SANDWICH = "attention"
-PREFERENCES, STEPS = 20, 9
 HEADLINE, CORRELATION = 33.5, 0.9
 COLUMNS = (
     Column("arm", "what shrinks"),
@@ -56,7 +54,7 @@ def run(data: str, options: Options) -> Result:
     budgets = records.setting.budgets
     rows = [_row(arm, b, [answers[arm, seed].at(b) for seed in seeds]) for arm in arms for b in budgets]
     found = (*_gain_claims(answers, seeds, budgets), *_correlation_claims(answers, seeds, budgets))
-    if all(read_record(records.setting, f"answers-{SANDWICH}", seed, records.folder) for seed in seeds):
+    if all(read_record(records.setting, f"answers-{SANDWICHED}", seed, records.folder) for seed in seeds):
         found = (*found, _training_claim(records, seeds))
     return Result(seeds, tuple(rows), COLUMNS, found, note_of(records, NOTE), {"per_seed": _details(answers)})
 
@@ -73,8 +71,7 @@ class Answers:
     def __init__(self, records: Records, found: Sequence[Candidate]) -> None:
         self.found = found
         self.tasks = list(records.metrics.names)
-        self.sweeps = sweep_preferences(self.tasks, STEPS)
-        self.preferences = simplex_preferences(self.tasks, PREFERENCES)
+        self.sweeps, self.preferences = sweeps(self.tasks), fixed_preferences(self.tasks)
         self.known: dict[float, dict[str, Any]] = {}
 
     def at(self, budget: float) -> dict[str, Any]:
@@ -153,12 +150,12 @@ def _training_claim(records: Records, seeds: Sequence[int]) -> Claim:
     """Hypervolume gained by taking turns, over networks that both arms have scored."""
     gains = []
     for seed in seeds:
-        ours, theirs = candidates(records, JOINT, seed), candidates(records, SANDWICH, seed)
+        ours, theirs = candidates(records, JOINT, seed), candidates(records, SANDWICHED, seed)
         common = {one.arch for one in ours} & {one.arch for one in theirs}
         both = [Answers(records, [one for one in found if one.arch in common]) for found in (ours, theirs)]
         volumes = [statistics.fmean(one.at(b)["hypervolume"] for b in records.setting.budgets) for one in both]
         gains.append(100.0 * (volumes[0] / volumes[1] - 1.0))
-    title = f"hypervolume gained by networks that take turns over a sandwich with {ARMS[SANDWICH].title}, %"
+    title = f"hypervolume gained by networks that take turns over a sandwich with {ARMS[SANDWICHED].title}, %"
     return Claim.of(title, gains, "more than", 0)
 
 

@@ -13,14 +13,12 @@ from typing import Any
 
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Records
-from tools.bench.supernets.arms import ARMS, JOINT
+from tools.bench.supernets.arms import ARMS, JOINT, SANDWICHED
 from tools.bench.supernets.opened import note_of, opened
 
 NOTHING, OUTPUTS = "none", "outputs"
 FEATURES = ("slice", "attention", "gram", "project")
 BOTH = "both"
-#: the best of them in a step of several networks
-BEST = "attention"
 COLUMNS = (
     Column("arm", "learned from the largest"),
     Column("budget", "budget, % of multiply-adds"),
@@ -98,7 +96,7 @@ def _claims(deltas: Mapping[tuple[str, int], Sequence[Line]], seeds: Sequence[in
         claims.append(gain(text.format(ARMS[arm].title, "nothing"), arm, NOTHING))
         claims.append(gain(text.format(ARMS[arm].title, "outputs"), arm, OUTPUTS))
     claims.append(gain(text.format(networks, "nothing, all in one step"), JOINT, NOTHING))
-    claims.append(gain(text.format(networks, ARMS[BEST].title), JOINT, BEST))
+    claims.append(gain(text.format(networks, ARMS[SANDWICHED].title), JOINT, SANDWICHED))
     estimated = [mean(JOINT, seed) - mean(JOINT, seed, "stale") for seed in seeds]
     claims.append(Claim.of(text.format("re-estimated statistics", "the full network's"), estimated, "more than", 0))
     return tuple(claims)

@@ -22,10 +22,9 @@ from mtnas.stages.parts import make_model, make_tasks
 from mtnas.tasks.base import Task
 from mtnas.train.sampling import random_arch
 from tools.bench.supernets.arms import Arm
+from tools.bench.supernets.evolve import BELOW
 from tools.bench.supernets.settings import Setting
 
-#: how far below a budget a network may lie to stand for it
-BELOW = 0.85
 TRIES = 20_000
 #: sizes of the most preferred decoder and of the encoder, tried from the largest on
 LEVELS = (1.0, 0.75, 0.5, 0.25)
@@ -92,7 +91,7 @@ def candidate_archs(elastic: ElasticModel, costs: Costs, setting: Setting, arm: 
     Half of them are drawn as training draws them. The other half has decoders as the preferences ask, by the rule of
     `mtnas.search.decoders`, and the widest encoder that then fits; an arm whose decoders are fixed has draws instead.
     """
-    if arm.changes.get("branches") == "together":
+    if not arm.chooses:
         return uniform_archs(elastic)
     found: dict[Arch, None] = {elastic.space.largest: None}
     for budget in setting.budgets:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from mtnas.console import ConsoleProgress
 from tools.bench.record import Options
-from tools.bench.supernets.answers import Metrics, Records
+from tools.bench.supernets.answers import Records
 from tools.bench.supernets.arms import single
+from tools.bench.supernets.choosing import Metrics
 from tools.bench.supernets.settings import check_seeds, setting_of
 from tools.bench.supernets.work import RECORDS, WEIGHTS, Worker
 

@@ -24,6 +24,8 @@ class Setting:
         train: of the supernets.
         budgets: shares of the full network's multiply-adds.
         candidates: for each budget, drawn networks, and as many that follow the preferences.
+        rounds: of a search that starts from them.
+        children: networks that it scores in a round for each budget.
         calibrate_images: behind each network's batch-norm statistics.
         multipliers: widths of the single-task networks.
     """
@@ -35,18 +37,22 @@ class Setting:
     train: TrainConfig
     budgets: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
     candidates: int = 30
+    rounds: int = 4
+    children: int = 20
     calibrate_images: int = 128
     multipliers: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
 
-    def alone(self, epochs: int | None = None) -> FinetuneConfig:
+    def alone(self, epochs: int) -> FinetuneConfig:
         """The same schedule for a network that is trained by itself, on labels only."""
+        return replace(self.tuned(epochs), lr=self.train.lr, warmup_epochs=self.train.warmup_epochs)
+
+    def tuned(self, epochs: int) -> FinetuneConfig:
+        """Fine-tuning as users get it by default, but on labels only: a teacher's passes would have to be counted."""
         train = self.train
         return FinetuneConfig(
-            epochs=train.epochs if epochs is None else epochs,
+            epochs=epochs,
             batch_size=train.batch_size,
-            lr=train.lr,
             weight_decay=train.weight_decay,
-            warmup_epochs=train.warmup_epochs,
             precision=train.precision,
             channels_last=train.channels_last,
             distill_weight=0.0,
@@ -93,7 +99,8 @@ def setting_of(name: str, *, quick: bool = False) -> Setting:
 def shortened(setting: Setting) -> Setting:
     data = replace(setting.data, train=128, calibrate=64, select=32, report=32)
     train = replace(setting.train, epochs=1)
-    return replace(setting, name=f"{setting.name}-quick", data=data, train=train, candidates=3, calibrate_images=32)
+    fewer = replace(setting, calibrate_images=32, candidates=3, rounds=1, children=2)
+    return replace(fewer, name=f"{setting.name}-quick", data=data, train=train)
 
 
 def check_seeds(seeds: int) -> tuple[int, ...]:

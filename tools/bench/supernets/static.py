@@ -50,7 +50,7 @@ def run(data: str, options: Options) -> Result:
     tasks = list(tasks_of(setting, open_dataset(setting.data)))
     arms = [JOINT, *(single(task, m) for m in setting.multipliers for task in tasks)]
     records, seeds = opened(data, arms, options, answering=(JOINT,))
-    times = measured_ms(records, seeds[0])
+    times = measured_ms(records, seeds[0], common_archs(records, seeds))
     rows, claims = [], []
     for multiplier in setting.multipliers:
         total_ms = sum(times[single(task, multiplier)] for task in tasks)
@@ -71,16 +71,14 @@ def _compared(
     for task in records.metrics.names:
         one = records.read(single(task, multiplier), seed)
         ratios |= records.partial_ratios(one, "report", seed)
-    rows = records.read(f"answers-{JOINT}", seed)["candidates"]
-    latency = [times[Arch.from_json(row["arch"]).id] for row in rows]
-    best, used_ms = _best(candidates(records, JOINT, seed), latency, total_ms)
+    timed = [(one, times[one.arch]) for one in candidates(records, JOINT, seed) if one.arch in times]
+    best, used_ms = _best(timed, total_ms)
     return {"static": _delta(ratios), "front": _delta(best.report), "used_ms": used_ms}
 
 
-def _best(found: Sequence[Candidate], latency: Sequence[float], total_ms: float) -> tuple[Candidate, float]:
+def _best(timed: Sequence[tuple[Candidate, float]], total_ms: float) -> tuple[Candidate, float]:
     """Within the time, the lowest mean loss ratio on the select split; the fastest network where none fits."""
-    pairs = list(zip(found, latency, strict=True))
-    within = [pair for pair in pairs if pair[1] <= total_ms] or [min(pairs, key=lambda pair: pair[1])]
+    within = [pair for pair in timed if pair[1] <= total_ms] or [min(timed, key=lambda pair: pair[1])]
     return min(within, key=lambda pair: statistics.fmean(pair[0].select.values()))
 
 
@@ -88,8 +86,17 @@ def _delta(ratios: Mapping[str, float]) -> float:
     return 100.0 * (1.0 - statistics.fmean(ratios.values()))
 
 
-def measured_ms(records: Records, seed: int) -> dict[str, float]:
-    """p50 of every single-task network by its arm's name, and of every candidate by its arch's id."""
+def common_archs(records: Records, seeds: Sequence[int]) -> dict[str, Any]:
+    """By id, the archs that all seeds have scored on the report split: each search ends at networks of its own."""
+    found = [
+        {Arch.from_json(row["arch"]).id: row["arch"] for row in one["candidates"] if "report" in row}
+        for one in (records.read(f"answers-{JOINT}", seed) for seed in seeds)
+    ]
+    return {name: arch for name, arch in found[0].items() if all(name in other for other in found)}
+
+
+def measured_ms(records: Records, seed: int, archs: Mapping[str, Any]) -> dict[str, float]:
+    """p50 of every single-task network by its arm's name, and of multi-task networks by their archs' ids."""
     setting = records.setting
     dataset = open_dataset(setting.data)
     files: dict[str, bytes] = {}
@@ -97,8 +104,7 @@ def measured_ms(records: Records, seed: int) -> dict[str, float]:
     for task in tasks:
         rows = {single(task, m): records.read(single(task, m), seed)["arch"] for m in setting.multipliers}
         files |= _files(setting, dataset, {task: tasks[task]}, rows)
-    archs = [row["arch"] for row in records.read(f"answers-{JOINT}", seed)["candidates"]]
-    files |= _files(setting, dataset, tasks, {Arch.from_json(arch).id: arch for arch in archs})
+    files |= _files(setting, dataset, tasks, archs)
     found = measure(files, MeasureConfig(), progress=ConsoleProgress())
     return {name: record.p50.value for name, record in found.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ from mtnas.score.score import score
 from mtnas.space.arch import Arch
 from mtnas.tasks.base import Task
 from mtnas.train.checkpoint import load_weights
+from mtnas.train.config import FinetuneConfig
 from mtnas.train.finetune import finetune
 from mtnas.train.fit import WEIGHTS as WEIGHTS_FILE
 from mtnas.train.loop import train
-from tools.bench.supernets.arms import Arm, arm_of
+from mtnas.train.result import TrainResult
+from tools.bench.supernets.arms import JOINT, Arm, arm_of
+from tools.bench.supernets.choosing import Metrics, all_preferences
+from tools.bench.supernets.evolve import Pool, evolve
 from tools.bench.supernets.networks import (
     Costs,
     candidate_archs,
@@ -44,6 +48,8 @@ from tools.bench.supernets.settings import Setting
 SCHEMA = "supernet/1"
 RECORDS = Path("docs") / "results" / "supernets"
 WEIGHTS = Path("runs") / "bench" / "supernets"
+#: of the supernet's training, for fine-tuning one network
+TUNED_SHARE = 0.1
 
 Scores = dict[str, dict[str, float]]
 
@@ -75,6 +81,7 @@ class Worker:
         self.progress = progress or Silent()
         self.dataset: Dataset = open_dataset(setting.data, progress=self.progress)
         self.tasks = tasks_of(setting, self.dataset)
+        self.metrics = Metrics.of(self.tasks)
         torch.set_num_threads(1)
 
     def make(self, arm: str, seed: int) -> dict[str, Any]:
@@ -89,6 +96,8 @@ class Worker:
             found = self._single(task, int(percent) / 100, seed, out)
         elif arm.startswith("alone-"):
             found = self._alone(int(arm.removeprefix("alone-")) / 100, seed, out)
+        elif arm.startswith("tuned-"):
+            found = self._tuned(int(arm.removeprefix("tuned-")) / 100, seed, out)
         else:
             found = self._supernet(arm_of(arm), seed, out)
         return self._written(arm, seed, found)
@@ -101,17 +110,45 @@ class Worker:
             return known
         self.make(arm, seed)
         self.progress.note(f"{self.setting.name}: candidates of {arm}, seed {seed}")
-        elastic = self._untrained(arm_of(arm), seed)
-        elastic.load_state(load_weights(self._out(arm, seed) / WEIGHTS_FILE))
+        elastic = self._learned(arm, seed)
         costs = Costs(elastic)
-        found = []
-        archs = candidate_archs(elastic, costs, self.setting, arm_of(arm))
-        with self.progress.task("scoring", len(archs)) as bar:
-            for arch in archs:
-                scores = self._scored(elastic, arch, stale=False)
-                found.append({"arch": arch.to_json(), "macs": costs.share(arch), **scores})
-                bar.advance()
+        found = self._candidates(elastic, costs, arm_of(arm))
         return self._written(name, seed, {"full_macs": costs.full_macs, "candidates": found})
+
+    def _learned(self, name: str, seed: int) -> ElasticModel:
+        """The supernet with the weights of its record; trained again where they are gone."""
+        arm, out = arm_of(name), self._out(name, seed)
+        elastic = self._untrained(arm, seed)
+        if (out / WEIGHTS_FILE).exists():
+            elastic.load_state(load_weights(out / WEIGHTS_FILE))
+        else:
+            self._train(elastic, arm, seed, out)
+        return elastic
+
+    def _candidates(self, elastic: ElasticModel, costs: Costs, arm: Arm) -> list[dict[str, Any]]:
+        """Networks on the select split, those of the search too; on the report split the first ones and the answers."""
+        setting, found = self.setting, dict[Arch, dict[str, Any]]()
+        first = candidate_archs(elastic, costs, setting, arm)
+        budgets = [budget for budget in setting.budgets if costs.share(elastic.space.smallest) <= budget]
+        asked = all_preferences(list(self.tasks))
+        total = len(first) + arm.chooses * setting.rounds * setting.children * len(budgets)
+        with self.progress.task("scoring", total) as bar:
+
+            def losses(arch: Arch) -> dict[str, float]:
+                splits = ("select", "report") if arch in first else ("select",)
+                scores = self._splits(elastic.extract(arch), self.tasks, splits)
+                found[arch] = {"arch": arch.to_json(), "macs": costs.share(arch), **scores}
+                bar.advance()
+                return self.metrics.losses(scores["select"])
+
+            pool = Pool(costs.share, losses)
+            pool.add(first)
+            if arm.chooses:
+                evolve(pool, elastic.space, budgets, asked, setting.rounds, setting.children)
+        for arch in dict.fromkeys(arch for budget in budgets for arch in pool.chosen(asked, budget)):
+            if "report" not in found[arch]:
+                found[arch] |= self._splits(elastic.extract(arch), self.tasks, ("report",))
+        return list(found.values())
 
     def _out(self, arm: str, seed: int) -> Path:
         return self.weights / self.setting.name / f"{arm}-{seed}"
@@ -133,7 +170,7 @@ class Worker:
             "python": platform.python_version(),
         }
 
-    # --- the three kinds of arms ------------------------------------------------------------------------------------
+    # --- the kinds of arms ------------------------------------------------------------------------------------
 
     def _untrained(self, arm: Arm, seed: int) -> ElasticModel:
         elastic = elastic_network(full_network(self.setting, self.dataset, self.tasks, seed), self.setting, arm)
@@ -142,12 +179,14 @@ class Worker:
 
     def _supernet(self, arm: Arm, seed: int, out: Path) -> dict[str, Any]:
         elastic = self._untrained(arm, seed)
-        config = arm.training(self.setting.train)
-        split = self.dataset.split("train")
-        result = train(elastic, self.tasks, split, config, out, seed=seed, progress=self.progress)
+        result = self._train(elastic, arm, seed, out)
         costs = Costs(elastic)
         fixed = [] if arm.ignored else [self._fixed(elastic, costs, budget) for budget in self.setting.budgets]
         return {"training": result.to_json(), "full_macs": costs.full_macs, "fixed": fixed}
+
+    def _train(self, elastic: ElasticModel, arm: Arm, seed: int, out: Path) -> TrainResult:
+        config, split = arm.training(self.setting.train), self.dataset.split("train")
+        return train(elastic, self.tasks, split, config, out, seed=seed, progress=self.progress)
 
     def _fixed(self, elastic: ElasticModel, costs: Costs, budget: float) -> dict[str, Any]:
         arch = fixed_arch(elastic, costs, budget)
@@ -155,8 +194,8 @@ class Worker:
             "budget": budget,
             "arch": arch.to_json(),
             "macs": costs.share(arch),
-            "estimated": self._scored(elastic, arch, stale=False),
-            "stale": self._scored(elastic, arch, stale=True),
+            "estimated": self._splits(elastic.extract(arch), self.tasks),
+            "stale": self._splits(elastic.extract(arch, statistics=sliced_statistics(elastic, arch)), self.tasks),
         }
 
     def _alone(self, budget: float, seed: int, out: Path) -> dict[str, Any]:
@@ -165,11 +204,25 @@ class Worker:
         costs = Costs(elastic)
         elastic.calibrate_with(self._calibration)
         arch = fixed_arch(elastic, costs, budget)
-        share = costs.share(arch)
-        epochs = max(1, round(self.setting.train.epochs * step_macs(elastic, costs, self.setting) / share))
+        epochs = self._epochs(elastic, costs, arch)
         network = with_new_weights(elastic.extract(arch), seed)
-        found = self._trained(network, self.tasks, epochs, seed, out)
-        return {**found, "budget": budget, "arch": arch.to_json(), "macs": share, "epochs": epochs}
+        found = self._trained(network, self.tasks, self.setting.alone(epochs), seed, out)
+        return {**found, "budget": budget, "arch": arch.to_json(), "macs": costs.share(arch), "epochs": epochs}
+
+    def _tuned(self, budget: float, seed: int, out: Path) -> dict[str, Any]:
+        """One network out of the supernet, for a tenth of the multiply-adds that the supernet's training took."""
+        self.make(JOINT, seed)
+        elastic = self._learned(JOINT, seed)
+        costs = Costs(elastic)
+        arch = fixed_arch(elastic, costs, budget)
+        epochs = self._epochs(elastic, costs, arch, TUNED_SHARE)
+        found = self._trained(elastic.extract(arch), self.tasks, self.setting.tuned(epochs), seed, out)
+        return {**found, "budget": budget, "arch": arch.to_json(), "macs": costs.share(arch), "epochs": epochs}
+
+    def _epochs(self, elastic: ElasticModel, costs: Costs, arch: Arch, share: float = 1.0) -> int:
+        """Of one network, for a share of the multiply-adds of the supernet's training."""
+        whole = self.setting.train.epochs * step_macs(elastic, costs, self.setting)
+        return max(1, round(share * whole / costs.share(arch)))
 
     def _single(self, task: str, multiplier: float, seed: int, out: Path) -> dict[str, Any]:
         """A network that learns one task, as often as the supernet sees its images."""
@@ -179,27 +232,24 @@ class Worker:
         elastic.calibrate_with(self._calibration)
         arch = uniform_arch(elastic, (multiplier - 0.25) / 0.75)
         network = with_new_weights(elastic.extract(arch), seed)
-        found = self._trained(network, tasks, self.setting.train.epochs, seed, out)
+        found = self._trained(network, tasks, self.setting.alone(self.setting.train.epochs), seed, out)
         return {**found, "task": task, "arch": arch.to_json(), "macs": costs.share(arch), "full_macs": costs.full_macs}
 
     def _trained(
-        self, network: nn.Module, tasks: Mapping[str, Task], epochs: int, seed: int, out: Path
+        self, network: nn.Module, tasks: Mapping[str, Task], config: FinetuneConfig, seed: int, out: Path
     ) -> dict[str, Any]:
         split = labelled(self.dataset.split("train"), tasks)
-        config = self.setting.alone(epochs)
         result = finetune(network, tasks, split, config, out, teacher=None, seed=seed, progress=self.progress)
         update_bn(self._calibration(), network)
         return {"training": result.to_json(), **self._splits(network, tasks)}
 
     # --- scores -----------------------------------------------------------------------------------------------------
 
-    def _scored(self, elastic: ElasticModel, arch: Arch, *, stale: bool) -> dict[str, Scores]:
-        statistics = sliced_statistics(elastic, arch) if stale else None
-        return self._splits(elastic.extract(arch, statistics=statistics), self.tasks)
-
-    def _splits(self, network: nn.Module, tasks: Mapping[str, Task]) -> dict[str, Scores]:
+    def _splits(
+        self, network: nn.Module, tasks: Mapping[str, Task], names: Sequence[str] = ("select", "report")
+    ) -> dict[str, Scores]:
         network.eval()
-        return {name: score(network, tasks, self.dataset.split(name), batch_size=64) for name in ("select", "report")}
+        return {name: score(network, tasks, self.dataset.split(name), batch_size=64) for name in names}
 
     def _calibration(self) -> list[torch.Tensor]:
         split = self.dataset.split("calibrate")
