@@ -5,7 +5,7 @@ A skipped block returns its input. Consecutive blocks of one stage share one dep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -33,6 +33,12 @@ class Block:
 def inside(name: str, blocks: Sequence[str]) -> bool:
     """Whether a module, parameter or buffer belongs to one of these blocks."""
     return any(name == block or name.startswith(f"{block}.") for block in blocks)
+
+
+def all_inside(names: Iterable[str], blocks: Sequence[str]) -> frozenset[str]:
+    """Those of many names that belong to one of these blocks."""
+    beginnings = tuple(f"{block}." for block in blocks)
+    return frozenset(name for name in names if f"{name}.".startswith(beginnings))
 
 
 def skippable_names(blocks: Sequence[Block]) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtnas.base.blocks import inside
+from mtnas.base.blocks import all_inside
 from mtnas.elastic.slicing import Plan, Slicer
 
 
@@ -24,16 +24,17 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
         plan: the cuts.
         statistics: batch-norm buffers of the selected network; stored ones are sliced where it is silent.
     """
-    small = copy.deepcopy(network)
+    small = copy.deepcopy(network, _nothing_for(network, plan.absent))
     for block in plan.skipped:
         small.set_submodule(block, nn.Identity())
     for name, option in plan.chosen.items():
         fork: Any = small.get_submodule(name)
         fork.keep(option)
     layers = dict(small.named_modules())
+    gone = all_inside([*slicer.stores, *plan.attributes], plan.absent)
     shared: dict[int, nn.Parameter] = {}
     for name, (store, key) in slicer.stores.items():
-        if inside(name, plan.absent):
+        if name in gone:
             continue
         layer = layers[name.rpartition(".")[0]]
         if name in statistics:
@@ -46,9 +47,17 @@ def extract(network: nn.Module, slicer: Slicer, plan: Plan, statistics: Mapping[
         elif name in plan.cuts:
             layer._buffers[key] = _kept(name, slicer, plan, store[key])
     for layer_name, values in plan.attributes.items():
-        if not inside(layer_name, plan.absent):
+        if layer_name not in gone:
             layers[layer_name].__dict__.update(values)
     return small.eval()
+
+
+def _nothing_for(network: nn.Module, absent: Sequence[str]) -> dict[int, nn.Module]:
+    """What copying starts with: modules that will be dropped are not copied, unless they have another name as well."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    gone = all_inside(modules, absent)
+    stay = {id(module) for name, module in modules.items() if name not in gone}
+    return {id(modules[name]): nn.Identity() for name in absent if name in modules and id(modules[name]) not in stay}
 
 
 def _kept(name: str, slicer: Slicer, plan: Plan, full: Tensor) -> Tensor:
