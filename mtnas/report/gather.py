@@ -36,6 +36,7 @@ FILES: dict[str, str] = {
     "certificate": "8-verify/certificate.json",
     "references": "references/references.json",
 }
+SUBSET_CONTROLS = "subsets/*/4-search/control.json"
 JOURNALS: dict[str, str] = {
     "events": "events.jsonl",
     "curves": "2-train/curves.jsonl",
@@ -55,6 +56,7 @@ class Results:
         journals: the records of each file of JSON lines.
         job_text: the resolved job as YAML.
         problems: files that could not be read, and why.
+        subset_controls: of every set of tasks that `mtnas control --tasks` was asked for.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Results:
     journals: Mapping[str, tuple[Record, ...]]
     job_text: str
     problems: tuple[str, ...]
+    subset_controls: tuple[Record, ...] = ()
 
     def __getitem__(self, name: str) -> Record:
         return self.records[name]
@@ -92,7 +95,8 @@ def gather(folder: Path) -> Results:
     journals = {name: _journal(folder / path, problems) for name, path in JOURNALS.items()}
     job = folder / "job.resolved.yaml"
     text = job.read_text(encoding="utf-8", errors="replace") if job.is_file() else ""
-    return Results(folder, records, journals, text, tuple(problems))
+    parts = [_record(path, problems) for path in sorted(folder.glob(SUBSET_CONTROLS))]
+    return Results(folder, records, journals, text, tuple(problems), tuple(part for part in parts if part))
 
 
 def _record(path: Path, problems: list[str]) -> Record:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mtnas.base.errors import ModelError
 from mtnas.base.files import read_json, write_json
+from mtnas.search.dominance import nondominated_N
 from mtnas.search.feasible import no_network, violated
 from mtnas.search.hypervolume import hypervolume, reference_losses
 from mtnas.search.objectives import Objective
@@ -19,18 +19,6 @@ from mtnas.search.problem import Problem
 from mtnas.search.trial import Trial
 
 SCHEMA = "front/1"
-
-
-def nondominated_N(losses_NM: np.ndarray) -> np.ndarray:
-    """(N,) True where no other row is at least as low everywhere and lower somewhere; equal rows keep each other.
-
-    Raises `ModelError` on NaN: a number that is not known cannot be compared.
-    """
-    if np.isnan(losses_NM).any():
-        raise ModelError("objectives that can be compared", received="NaN", where="front")
-    as_low = (losses_NM[:, None, :] <= losses_NM[None, :, :]).all(axis=2)
-    lower = (losses_NM[:, None, :] < losses_NM[None, :, :]).any(axis=2)
-    return np.asarray(~(as_low & lower).any(axis=0))
 
 
 def losses_NM(objectives: Sequence[Objective], trials: Sequence[Trial]) -> np.ndarray:
@@ -96,7 +84,7 @@ class Front:
         preference: Mapping[str, float] | None = None,
         floors: Mapping[str, float | int | str] | None = None,
     ) -> Trial:
-        """The network of the front that keeps budget and floors and has the best preferred score.
+        """Of the networks of the front that keep budget and floors, the one with the best preferred score among them.
 
         Args:
             budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": 8.0, "macs": "50%"}`.
@@ -107,9 +95,9 @@ class Front:
             Infeasible: no network of the front keeps them; names what is in the way and the cheapest way out.
         """
         constraints = wishes(self.objectives, self.full.outcome if self.full else None, budget or {}, floors or {})
-        for trial in self.ranked(preference):
-            if not violated(constraints, trial.outcome):
-                return trial
+        kept = [trial for trial in self.trials if not violated(constraints, trial.outcome)]
+        for trial in rank(self.objectives, self.tasks, kept, preference or {}):
+            return trial
         raise no_network(constraints, self.trials, "the front")
 
     def ranked(self, preference: Mapping[str, float] | None = None) -> tuple[Trial, ...]:

@@ -1,8 +1,13 @@
 """From what a user wishes to an order of networks.
 
-The preferred score: each task's score is scaled to 0 (worst of the given trials) .. 1 (best), whichever direction its
-metric has; the preferred score is the weighted mean over the tasks. A task that the preference does not name weighs 1,
-so `{"segmentation": 2}` means twice as important as each other task. Ties go to the lower costs, then to the arch's id.
+The preferred score: a task's regret is 0 at the best score that any of the given networks has, and 1 at the worst one
+that a network has which no other beats in all tasks. A network's score is 1 less the largest of its regrets, each times
+its task's weight, mixed with a fifth of their sum: the achievement function of reference point methods, an augmented
+Chebyshev distance (Wierzbicki, 1980; Steuer and Choo, 1983). A weighted sum alone would only ever lead to the few
+networks at the corners of the front, and jump from one to the next as the preference moves (Das and Dennis, 1997).
+
+A task that the preference does not name weighs 1, so `{"segmentation": 2}` means twice as important as each other task.
+Ties go to the lower costs, then to the arch's id. Shape letters: N = networks, T = tasks.
 """
 
 from __future__ import annotations
@@ -10,11 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mtnas.base.budget import Budget, Floor
 from mtnas.base.errors import JobError
 from mtnas.base.tables import nearest
+from mtnas.search.dominance import nondominated_N
 from mtnas.search.objectives import Constraint, Objective, floor_constraints, limit_constraints
 from mtnas.search.trial import Outcome, Trial
+
+#: of the regrets' sum in a preferred score, beside the largest regret: what is better in one task alone is preferred
+SUM_SHARE = 0.2
 
 
 def weights(tasks: Sequence[str], preference: Mapping[str, float]) -> dict[str, float]:
@@ -34,17 +45,27 @@ def weights(tasks: Sequence[str], preference: Mapping[str, float]) -> dict[str, 
 def preferred_scores(
     objectives: Sequence[Objective], tasks: Sequence[str], trials: Sequence[Trial], preference: Mapping[str, float]
 ) -> list[float]:
-    """One score per trial, 0 to 1; the scale comes from the given trials."""
+    """One score per trial, 1 the best that any could have; the scale comes from the given trials."""
     share = weights(tasks, preference)
-    totals = [0.0] * len(trials)
-    for objective in objectives:
-        if objective.name not in share:
-            continue
-        losses = [objective.loss(trial.outcome.objectives[objective.name]) for trial in trials]
-        worst, best = max(losses, default=0.0), min(losses, default=0.0)
-        for index, loss in enumerate(losses):
-            totals[index] += share[objective.name] * ((worst - loss) / (worst - best) if worst > best else 1.0)
-    return totals
+    scored = [objective for objective in objectives if objective.name in share]
+    rows = [[o.loss(trial.outcome.objectives[o.name]) for o in scored] for trial in trials]
+    loss_NT = np.asarray(rows, dtype=float).reshape(len(trials), len(scored))
+    weight_T = np.array([share[o.name] for o in scored])
+    return (1.0 - distances_N(regrets_NT(loss_NT), weight_T)).tolist() if trials else []
+
+
+def regrets_NT(loss_NT: np.ndarray) -> np.ndarray:
+    """(N, T) 0 at the lowest loss of each task, 1 at the highest that a network has which no other one beats."""
+    best_T = loss_NT.min(axis=0)
+    front_T, every_T = (rows.max(axis=0) - best_T for rows in (loss_NT[nondominated_N(loss_NT)], loss_NT))
+    span_T = np.where(front_T > 0, front_T, np.where(every_T > 0, every_T, 1.0))
+    return np.asarray((loss_NT - best_T) / span_T)
+
+
+def distances_N(regret_NT: np.ndarray, weight_T: np.ndarray) -> np.ndarray:
+    """(N,) how far each network is from the best score of every task; the weights sum to one."""
+    weighed_NT = regret_NT * weight_T
+    return np.asarray((1.0 - SUM_SHARE) * weighed_NT.max(axis=1) + SUM_SHARE * weighed_NT.sum(axis=1))
 
 
 def rank(

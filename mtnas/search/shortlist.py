@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mtnas.base.quantity import Predicted
-from mtnas.search.front import nondominated_N
+from mtnas.search.dominance import nondominated_N
 from mtnas.search.preference import rank
 from mtnas.search.problem import Problem
 from mtnas.search.trial import Trial

@@ -69,7 +69,7 @@ class Inquiry:
 def control_run(path: Path, inquiry: Inquiry, *, progress: Progress | None = None) -> dict[str, Any]:
     """Ask a finished run, write `4-search/control.json`, and show it in the run's report where there is one.
 
-    What is asked of some of its tasks is written to `subsets/<tasks>/4-search/`, and not shown in the report.
+    What is asked of some of its tasks is written to `subsets/<tasks>/4-search/`.
     """
     RunFolder(path).result("search", "search.json")  # names the missing file where there is no run
     context = finished_context(path, progress)
@@ -81,8 +81,7 @@ def control_run(path: Path, inquiry: Inquiry, *, progress: Progress | None = Non
         reference = single_task_reference(context, part.tasks) or unpruned(part, scores)
         record = inquire(run_subject(part, identity), scores, reference, inquiry, front, part)
         write_json(folder / RESULT, record)
-        if part is context:
-            _show(context)
+        _show(context)
     return record
 
 

@@ -20,12 +20,12 @@ from mtnas.space.arch import Arch
 TITLE = "Control: what the dials do"
 
 
-def with_control(run: FakeRun) -> FakeRun:
+def with_control(run: FakeRun, count: int = len(METRICS), folder: str = "") -> FakeRun:
     """Two budgets: at one, each score rises by a tenth with its preference; the other cannot be kept."""
-    names = dict(zip(METRICS, run.tasks, strict=True))
+    names = dict(list(zip(METRICS, run.tasks, strict=True))[:count])
     lower = {"depth", "normals"}
-    objectives = [Objective(names[t], UNITS[t], t not in lower) for t in METRICS]
-    full = {names[t]: next(iter(metrics.values())) for t, metrics in METRICS.items()}
+    objectives = [Objective(names[t], UNITS[t], t not in lower) for t in names]
+    full = {names[t]: next(iter(METRICS[t].values())) for t in names}
 
     def answer(question: Question) -> Answer:
         if question.budget["latency_ms"] == "5%":
@@ -35,9 +35,9 @@ def with_control(run: FakeRun) -> FakeRun:
         arch = Arch.of({task: round(1000 * share) for task, share in question.preference.items()})
         return Answer(question, arch, scores, {"latency_ms": Counted(1.4, "ms")}, {"latency_ms": 1.5})
 
-    asked = all_questions(run.tasks, [{"latency_ms": "50%"}, {"latency_ms": "5%"}], count=4, sweep=3)
+    asked = all_questions(list(full), [{"latency_ms": "50%"}, {"latency_ms": "5%"}], count=4, sweep=3)
     record = control_record(objectives, [answer(q) for q in asked], Reference("the unpruned network", full))
-    run.write("4-search/control.json", {**record, "chooser": "configure", "split": "report"})
+    run.write(f"{folder}4-search/control.json", {**record, "chooser": "configure", "split": "report"})
     return run
 
 
@@ -68,6 +68,22 @@ def test_names_are_escaped_there_too(tmp_path: Path) -> None:
     text = page(gather(tmp_path))
     parsed(text)
     assert TITLE in text and "<script>alert(1)" not in text
+
+
+def test_some_tasks_by_themselves_have_a_part_of_their_own(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, prefix=EVIL)
+    run.upto("search")
+    with_control(run, 2, "subsets/first+second/")
+    (tmp_path / "subsets" / "bad" / "4-search").mkdir(parents=True)
+    (tmp_path / "subsets" / "bad" / "4-search" / "control.json").write_text("{")
+    text = page(gather(tmp_path))
+    parsed(text)
+    body = body_of(text)
+    assert body.count(TITLE) == 1 and body.count("against preference at 2 budgets") == 2
+    assert "of networks for" in body and "alone" in body and "<script>alert(1)" not in text
+    assert "4-search/control.json" in body  # the damaged one
+    with_control(run)
+    assert body_of(page(gather(tmp_path))).count("against preference at 2 budgets") == 2 + len(METRICS)
 
 
 def test_a_record_from_elsewhere_does_not_break_the_page(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from search_toys import TASKS, toy_evaluate, toy_problem, toy_space
 
 from mtnas.base.errors import CheckpointError, Infeasible, JobError, ModelError
 from mtnas.base.quantity import Counted, Measured, Predicted
-from mtnas.search.front import Front, hypervolume_history, nondominated_N
+from mtnas.search.dominance import nondominated_N
+from mtnas.search.front import Front, hypervolume_history
 from mtnas.search.hypervolume import hypervolume, reference_losses, reference_point
 from mtnas.search.objectives import Constraint, Objective
-from mtnas.search.preference import preferred_scores, weights
+from mtnas.search.preference import distances_N, preferred_scores, regrets_NT, weights
 from mtnas.search.problem import Problem
 from mtnas.search.trial import Outcome, Trial
 from mtnas.space.arch import Arch
@@ -202,9 +203,32 @@ def test_scores_by_hand() -> None:
     scores = preferred_scores(TWO, ("seg", "depth"), kept.trials, {"seg": 3, "depth": 1})
     by_number = dict(zip([t.number for t in kept.trials], scores, strict=True))
     assert by_number[0] == pytest.approx(1.0)
-    assert by_number[4] == pytest.approx(0.0)
-    assert by_number[1] == pytest.approx(0.75 * (0.7 - 0.2) / 0.6 + 0.25 * (0.7 - 0.6) / 0.5)
+    alone = two_task_front().trials[1:4]
+    assert [trial.number for trial in alone] == [1, 2, 3]
+    found = preferred_scores(TWO, ("seg", "depth"), alone, {"seg": 3, "depth": 1})
+    assert found[0] == pytest.approx(1 - 0.25)  # best in seg, worst in depth: both terms are that one regret
+    seg, depth = 0.75 * (0.7 - 0.55) / 0.4, 0.25 * (0.45 - 0.3) / 0.3
+    assert found[1] == pytest.approx(1 - 0.8 * max(seg, depth) - 0.2 * (seg + depth))
+    assert found[2] == pytest.approx(1 - 0.75)
     assert weights(("seg", "depth"), {"seg": 3}) == {"seg": 0.75, "depth": 0.25}
+
+
+def test_a_preference_reaches_networks_inside_a_hollow_front() -> None:
+    """No weighted sum leads to the middle one, whose two regrets are 0.6 each."""
+    losses = np.array([[0.0, 1.0], [0.6, 0.6], [1.0, 0.0]])
+    for share in np.linspace(0, 1, 101):
+        assert int(np.argmin(losses @ [share, 1 - share])) != 1
+    assert int(np.argmin(distances_N(regrets_NT(losses), np.array([0.5, 0.5])))) == 1
+    assert [int(np.argmin(distances_N(regrets_NT(losses), np.array([w, 1 - w])))) for w in (0.1, 0.9)] == [2, 0]
+
+
+def test_a_dominated_network_neither_wins_nor_sets_the_scale() -> None:
+    losses = np.array([[0.0, 1.0], [1.0, 0.0], [50.0, 1.0]])
+    found = distances_N(regrets_NT(losses), np.array([0.5, 0.5]))
+    assert found[0] == found[1] == pytest.approx(0.5) and found[2] > 1
+    same = distances_N(regrets_NT(np.array([[1.0, 1.0], [1.0, 2.0]])), np.array([0.5, 0.5]))
+    assert same[0] == 0 < same[1]
+    assert distances_N(regrets_NT(np.full((2, 2), 3.0)), np.array([0.9, 0.1])).tolist() == [0, 0]
 
 
 def test_ties_go_to_the_faster() -> None:

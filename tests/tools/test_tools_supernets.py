@@ -24,7 +24,7 @@ from mtnas.space.arch import Arch  # noqa: E402
 from mtnas.train.cost import step_cost  # noqa: E402
 from tools.bench.record import Options  # noqa: E402
 from tools.bench.supernets import alone, control, opened  # noqa: E402
-from tools.bench.supernets.answers import Candidate, Records, candidates, pick  # noqa: E402
+from tools.bench.supernets.answers import Candidate, Records, candidates, picks  # noqa: E402
 from tools.bench.supernets.arms import ARMS, JOINT, Arm, arm_of, single  # noqa: E402
 from tools.bench.supernets.choosing import Metrics, all_preferences  # noqa: E402
 from tools.bench.supernets.evolve import BELOW, Breeder, Pool, evolve  # noqa: E402
@@ -161,9 +161,8 @@ def test_a_record_is_made_once_and_answers_come_from_its_weights(tiny: Setting, 
     records = Records(tiny, worker.metrics, worker.records)
     references(worker.records, tiny, 0)
     for budget in tiny.budgets:
-        for preference in all_preferences(TASKS):
-            found = pick(candidates(records, "none", 0), preference, budget)
-            assert found is not None and found.report.keys() == set(TASKS)
+        found = picks(candidates(records, "none", 0), all_preferences(TASKS), budget)
+        assert found and all(one.report.keys() == set(TASKS) for one in found)
 
 
 def test_weights_that_are_gone_are_trained_again(tiny: Setting, tmp_path: Path) -> None:
@@ -251,16 +250,16 @@ def candidate(macs: float, a: float, b: float) -> Candidate:
 
 def test_the_pick_keeps_the_budget_and_follows_the_preference() -> None:
     found = [candidate(0.2, 1.5, 1.1), candidate(0.3, 1.2, 1.4), candidate(0.9, 1.0, 1.0)]
-    assert pick(found, {"segmentation": 1.0, "depth": 0.0}, 0.3) is found[1]
-    assert pick(found, {"segmentation": 0.0, "depth": 1.0}, 0.3) is found[0]
-    assert pick(found, {"segmentation": 0.5, "depth": 0.5}, 1.0) is found[2]
-    assert pick(found, {"segmentation": 0.5, "depth": 0.5}, 0.1) is None
+    one_sided = [{"segmentation": 1.0, "depth": 0.0}, {"segmentation": 0.0, "depth": 1.0}]
+    assert picks(found, one_sided, 0.3) == [found[1], found[0]]
+    assert picks(found, [{"segmentation": 0.5, "depth": 0.5}], 1.0) == [found[2]]
+    assert picks(found, one_sided, 0.1) == []
 
 
 def test_tasks_are_scaled_before_they_are_weighed() -> None:
     """A task whose scores hardly differ still counts as its preference says."""
     found = [candidate(0.2, 2.0, 1.00), candidate(0.2, 1.0, 1.01)]
-    assert pick(found, {"segmentation": 0.4, "depth": 0.6}, 1.0) is found[0]
+    assert picks(found, [{"segmentation": 0.4, "depth": 0.6}], 1.0) == [found[0]]
 
 
 def write(folder: Path, setting: Setting, name: str, seed: int, **fields: Any) -> None:

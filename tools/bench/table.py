@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "ssh_loopback": "tools.bench.ssh_loopback:run",
     "static_scenes": "tools.bench.supernets.static:scenes",
     "train_rate": "tools.bench.train_rate:run",
+    "train_rate_turns": "tools.bench.train_rate:run_turns",
 }
 
 #: result files that pages may show before they exist: one of each benchmark, and the tables of two runs

@@ -12,15 +12,20 @@ from mtnas.report.words import NARROW, cost_words, metric_words, number, percent
 
 
 def render(results: Results) -> Html:
-    """Tables by budget and task, and each score against its preference; empty when nothing was asked."""
-    record = results["control"]
-    rows = record.get("budgets") or ()
-    if not rows:
-        return Html("")
+    """Tables by budget and task, and each score against its preference; empty when nothing was asked.
+
+    All tasks of the run first, then each set of tasks that was asked by itself.
+    """
+    asked = ((results["control"], ""), *((part, ", of networks for {} alone") for part in results.subset_controls))
+    return join(*(_part(results, record, words) for record, words in asked if record.get("budgets")))
+
+
+def _part(results: Results, record: Record, of_whom: str) -> Html:
+    rows = record["budgets"]
     tasks = [str(task.get("name")) for task in record.get("tasks") or ()]
     plots = [picture(results, record, task, index) for index, task in enumerate(tasks)]
     return join(
-        heading("Control: what the dials do"),
+        heading("Control: what the dials do" + of_whom.format(" and ".join(tasks))),
         note(_words(record)),
         div("grid", *plots),
         budgets_table(rows),

@@ -94,7 +94,8 @@ def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator
         yield Candidate(Arch.from_json(row["arch"]).id, row["macs"], records.ratios(row, "select", seed), report)
 
 
-def pick(found: Sequence[Candidate], preference: Weights, budget: float) -> Candidate | None:
-    """The network within the budget that the preference leads to; None where nothing fits."""
+def picks(found: Sequence[Candidate], preferences: Sequence[Weights], budget: float) -> list[Candidate]:
+    """The networks within the budget that the preferences lead to, one each; none where nothing fits."""
     places = within([candidate.macs for candidate in found], budget)
-    return found[places[preferred([found[place].select for place in places], preference)]] if places else None
+    kept = [found[place] for place in places]
+    return [kept[k] for k in preferred([one.select for one in kept], preferences)] if kept else []

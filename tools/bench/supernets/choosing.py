@@ -1,6 +1,6 @@
 """What a set of scored networks is asked, and which of them a preference and a budget lead to.
 
-Shape letters: N = networks, T = tasks.
+Shape letters: N = networks, T = tasks, P = preferences.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtnas.search.control import simplex_preferences, sweep_preferences
+from mtnas.search.preference import distances_N, regrets_NT
 from mtnas.tasks.base import Task
 
 PREFERENCES, STEPS = 20, 9
@@ -60,9 +61,9 @@ def within(macs: Sequence[float], budget: float) -> list[int]:
     return [place for place, share in enumerate(macs) if share <= budget + _EPSILON]
 
 
-def preferred(losses: Sequence[Mapping[str, float]], preference: Weights) -> int:
-    """The place of the best preferred score, as `Front.pick` has it: each task scaled to 0 (worst) .. 1 (best)."""
-    loss_NT = np.array([[loss[task] for task in preference] for loss in losses])
-    span_T = np.ptp(loss_NT, axis=0)
-    weight_T = np.array(list(preference.values())) * (span_T > 0) / np.where(span_T > 0, span_T, 1.0)
-    return int(np.argmin(loss_NT @ weight_T))
+def preferred(losses: Sequence[Mapping[str, float]], preferences: Sequence[Weights]) -> list[int]:
+    """For each preference, the place of the best preferred score, as `Front.pick` has it."""
+    tasks = list(losses[0])
+    regret_NT = regrets_NT(np.array([[loss[task] for task in tasks] for loss in losses]))
+    weight_PT = np.array([[preference[task] for task in tasks] for preference in preferences])
+    return [int(np.argmin(distances_N(regret_NT, weight_T))) for weight_T in weight_PT]

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtnas.search.control import rank_control, ratio_hypervolume
 from tools.bench.record import Claim, Column, Options, Result
-from tools.bench.supernets.answers import Candidate, Records, candidates, pick
+from tools.bench.supernets.answers import Candidate, Records, candidates, picks
 from tools.bench.supernets.arms import ARMS, JOINT, SANDWICHED
 from tools.bench.supernets.choosing import fixed_preferences, sweeps
 from tools.bench.supernets.opened import note_of, opened
@@ -81,20 +81,20 @@ class Answers:
         return self.known[budget]
 
     def _at(self, budget: float) -> dict[str, Any]:
-        picks = [chosen for p in self.preferences if (chosen := pick(self.found, p, budget))]
-        if not picks:
+        chosen = picks(self.found, self.preferences, budget)
+        if not chosen:
             nothing = dict.fromkeys(self.tasks, 0.0)
             return {"hypervolume": 0.0, "used": None, "ranges": nothing, "correlations": nothing}
-        ratios_NT = np.array([[c.report[task] for task in self.tasks] for c in picks])
+        ratios_NT = np.array([[c.report[task] for task in self.tasks] for c in chosen])
         ranges, correlations = {}, {}
         for task, sweep in self.sweeps.items():
-            swept = [chosen for p in sweep if (chosen := pick(self.found, p, budget))]
+            swept = picks(self.found, sweep, budget)
             values = [c.report[task] for c in swept]
             ranges[task] = 100.0 * (max(values) - min(values))
             correlations[task] = rank_control(sweep, [c.report for c in swept])[task] or 0.0
         return {
             "hypervolume": ratio_hypervolume(ratios_NT).value,
-            "used": 100.0 * statistics.fmean(c.macs for c in picks) / budget,
+            "used": 100.0 * statistics.fmean(c.macs for c in chosen) / budget,
             "ranges": ranges,
             "correlations": correlations,
         }

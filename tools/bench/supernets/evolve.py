@@ -46,7 +46,7 @@ class Pool:
         archs = list(self.known)
         places = within([macs for macs, _ in self.known.values()], budget)
         losses = [self.known[archs[place]][1] for place in places]
-        return list(dict.fromkeys(archs[places[preferred(losses, p)]] for p in preferences)) if places else []
+        return list(dict.fromkeys(archs[places[k]] for k in preferred(losses, preferences))) if places else []
 
 
 def evolve(
