@@ -23,7 +23,7 @@ from mtnas.job.read import resolved_yaml
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
 from mtnas.stages.inputs import inputs_hash
-from mtnas.stages.preflight import preflight
+from mtnas.stages.preflight import preflight, preflight_labels
 
 STAGES: dict[str, str] = {
     "space": "mtnas.stages.space:run",
@@ -49,6 +49,7 @@ def run_flow(context: RunContext, until: str = "report") -> None:
         _announce(context)
         name = "job"
         try:
+            preflight_labels(context)
             for name in names:
                 _run_stage(context, name)
                 if name == "space":

@@ -10,7 +10,7 @@ classification (B,) int64, -1 = not labelled; presence (B,K) and attribute (B,1)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,10 +82,14 @@ class Split(ABC):
 class Dataset:
     """Four splits, each read or made when first asked for."""
 
-    def __init__(self, info: DataInfo, makers: Mapping[str, Any]) -> None:
-        """`makers` holds, for each split's name, a function without arguments that builds it."""
+    def __init__(
+        self, info: DataInfo, makers: Mapping[str, Any], labels: Callable[[str, int, str], bool] | None = None
+    ) -> None:
+        """`makers` holds, for each split's name, a function without arguments that builds it; `labels(split, index,
+        target)` tells without reading pixels whether an image is labelled, where some may not be."""
         self.info = info
         self._makers = dict(makers)
+        self._labels = labels
         self._splits: dict[str, Split] = {}
 
     def split(self, name: str) -> Split:
@@ -94,6 +98,13 @@ class Dataset:
         if name not in self._splits:
             self._splits[name] = self._makers[name]()
         return self._splits[name]
+
+    def unlabelled(self, split: str, targets: Sequence[str], limit: int | None = None) -> tuple[str, ...]:
+        """Those of some targets that no image of a split, or of its first `limit`, is labelled for."""
+        if self._labels is None:
+            return ()
+        count, labels = min(self.info.sizes[split], limit or self.info.sizes[split]), self._labels
+        return tuple(name for name in targets if not any(labels(split, index, name) for index in range(count)))
 
 
 def chosen_targets(targets: Mapping[str, TargetInfo], names: Sequence[str]) -> dict[str, TargetInfo]:

@@ -63,6 +63,10 @@ def open_cifar100_mtl(config: DataConfig, progress: Progress) -> Dataset:
         task = list(names)[coarse_100[label]]
         return {"image": pictures[file][int(row)], task: within_100[label]}
 
+    def labels(split: str, key: Hashable, target: str) -> bool:
+        file, row = str(key).split(":")
+        return list(names)[coarse_100[int(fine[file][int(row)])]] == target
+
     keys = {file: tuple(f"{file}:{row}" for row in range(len(fine[file]))) for file in FILES}
     training = tuple(key for file in TRAIN for key in keys[file])
     held = config.calibrate or min(CALIBRATE, len(training) // 10)
@@ -83,6 +87,7 @@ def open_cifar100_mtl(config: DataConfig, progress: Progress) -> Dataset:
         recipe=RECIPE,
         mean=MEAN,
         std=STD,
+        labels=labels,
     )
     return open_preset(preset, config, progress)
 

@@ -100,6 +100,7 @@ def open_folder(config: DataConfig, progress: Progress) -> Dataset:
         mean=three(words, "mean", IMAGENET_MEAN, tree),
         std=three(words, "std", IMAGENET_STD, tree),
         research_only=False,
+        labels=lambda split, key, target: targets[target].labels(tree, str(key), rows.get(str(key), {})),
     )
     return open_preset(preset, config, progress)
 

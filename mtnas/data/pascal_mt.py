@@ -62,6 +62,10 @@ def open_pascal_mt(config: DataConfig, progress: Progress) -> Dataset:
     def read(split: str, key: Hashable, wanted: frozenset[str]) -> dict[str, Any]:
         return read_one(tree, str(key), wanted)
 
+    def labels(split: str, key: Hashable, target: str) -> bool:
+        parts = frozenset({"human_parts"})
+        return target not in parts or read_one(tree, str(key), parts)[target] is not None
+
     picked = chosen({**pools, "report": keys["val"]}, config)
     check_centred(read, "train", picked["train"], tree.where("normals_distill"))
     preset = Preset(
@@ -78,6 +82,7 @@ def open_pascal_mt(config: DataConfig, progress: Progress) -> Dataset:
         read=read,
         files=[path for group in picked.values() for key in group for path in files_of(tree, key)],
         options={},
+        labels=labels,
     )
     return open_preset(preset, config, progress)
 

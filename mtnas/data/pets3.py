@@ -30,8 +30,9 @@ ARCHIVES = ("train", "val", "test")
 ARCHIVE_OF = {"train": "train", "calibrate": "train", "select": "val", "report": "test"}
 NAMES = {"breed": "breed_names", "species": "species_names", "trimap": "trimap_names"}
 COUNTS = {"breed": 3, "species": 2, "trimap": 3}
+BOXES = ("body", "head")
 CORNERS = ("x0", "y0", "x1", "y1")
-COLUMNS = ("name", "breed", "species", *(f"{box}_{corner}" for box in ("body", "head") for corner in CORNERS))
+COLUMNS = ("name", "breed", "species", *(f"{box}_{corner}" for box in BOXES for corner in CORNERS))
 
 Row = dict[str, str]
 
@@ -57,8 +58,12 @@ def open_pets3(config: DataConfig, progress: Progress) -> Dataset:
             "image": image(tree, f"rgb/{key}.jpg", 3, size=SIZE),
             "trimap": trimap,
             **{name: label_of(row, name, tree) for name in ("breed", "species")},
-            **{name: box_of(row, name, tree) for name in ("body", "head")},
+            **{name: box_of(row, name, tree) for name in BOXES},
         }
+
+    def labels(split: str, key: Hashable, target: str) -> bool:
+        archive = ARCHIVE_OF[split]
+        return target not in BOXES or box_of(tables[archive][str(key)], target, trees[archive]) is not None
 
     preset = Preset(
         name="pets3",
@@ -74,6 +79,7 @@ def open_pets3(config: DataConfig, progress: Progress) -> Dataset:
         read=read,
         files=[folder / f"{name}.zip" for name in ARCHIVES],
         options={"names": {target: list(found) for target, found in names.items()}},
+        labels=labels,
     )
     return open_preset(preset, config, progress)
 

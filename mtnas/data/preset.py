@@ -34,6 +34,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: is not labelled
 Example = Mapping[str, Any]
 Reader = Callable[[str, Hashable, frozenset[str]], Example]
+#: (split, key, target) to whether that image is labelled for it
+Labels = Callable[[str, Hashable, str], bool]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Preset:
         read: (split, key, names of the wanted fields) to one example; names that are not wanted need not be decoded.
         files: all files that decide pixels or labels, for the fingerprint.
         options: further settings that decide them.
+        labels: tells, without decoding the picture where that can be, which images are labelled; None = all are.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Preset:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     research_only: bool = True
+    labels: Labels | None = None
 
 
 def open_preset(preset: Preset, config: DataConfig, progress: Progress) -> Dataset:
@@ -83,7 +87,13 @@ def open_preset(preset: Preset, config: DataConfig, progress: Progress) -> Datas
         fingerprint=content_hash(recipe),
         research_only=preset.research_only,
     )
-    return Dataset(info, {split: partial(PresetSplit, split, preset, info, progress) for split in SPLITS})
+    makers = {split: partial(PresetSplit, split, preset, info, progress) for split in SPLITS}
+    return Dataset(info, makers, partial(_is_labelled, preset) if preset.labels else None)
+
+
+def _is_labelled(preset: Preset, split: str, index: int, target: str) -> bool:
+    assert preset.labels is not None
+    return preset.labels(split, preset.keys[split][index], target)
 
 
 class PresetSplit(Split):

@@ -15,7 +15,7 @@ from mtnas.stages.context import RunContext
 from mtnas.stages.costs import check_saved_budget
 from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
-from mtnas.stages.preflight import preflight
+from mtnas.stages.preflight import preflight, preflight_labels
 from mtnas.stages.steps import delivered_precisions, stated_step
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mtnas-plan-") as scratch:
         context = RunContext(job, Path(scratch), progress)
         context.width_step = stated_step(job)  # a plan does not probe
+        preflight_labels(context)
         sizes = context.dataset.info.sizes
         folder = context.run.begin("space", "plan")
         space.run(context, folder)

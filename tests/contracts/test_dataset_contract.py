@@ -154,6 +154,29 @@ def test_labels_are_there_and_losses_see_them(data: Dataset) -> None:
             assert meter.count > 0
 
 
+def is_labelled(kind: str, target: torch.Tensor) -> bool:
+    """Whether the target of one image says anything."""
+    if kind == "box":
+        return not bool(target.isnan().any())
+    blank = {"classification": UNLABELLED, "depth": 0, "normals": 0, "disparity": -1}.get(kind, IGNORE)
+    return not bool((target == blank).all())
+
+
+def test_which_images_are_labelled_is_known_without_reading_them(data: Dataset) -> None:
+    """As the pixels and labels say that are delivered."""
+    split = data.split("select")
+    _, targets = split.batch(np.arange(len(split)))
+    for limit in (None, 1, 3):
+        count = len(split) if limit is None else limit
+        found = {
+            name
+            for name, info in data.info.targets.items()
+            for i in range(count)
+            if is_labelled(info.type, targets[name][i])
+        }
+        assert set(data.unlabelled("select", list(data.info.targets), limit)) == set(data.info.targets) - found
+
+
 def test_everything_is_repeatable(subject: Subject, data: Dataset) -> None:
     again = subject.again()
     assert again.info == data.info
