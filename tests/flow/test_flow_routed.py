@@ -67,3 +67,21 @@ def test_one_task_of_a_run_whose_tokens_choose_is_refused(tmp_path: Path) -> Non
     (tmp_path / "job.resolved.yaml").write_text(JOB.replace("top_k: 2", "top_k: 2, routing: token"), encoding="utf-8")
     done = tiny.mtnas("export", tmp_path, "--tasks", "depth")
     tiny.assert_told(done, 2, "any token may ask for any of them", "model.routing: task")
+
+
+@pytest.mark.slow
+def test_a_network_for_one_task_is_not_configured_where_tokens_choose(tmp_path: Path) -> None:
+    """Nor picked; both are told at once, and for all tasks together both are made."""
+    job, run = tmp_path / "job.yaml", tmp_path / "run"
+    text = JOB.replace("top_k: 2", "routing: token, experts: 3, top_k: 1").replace("rules: operators, ", "")
+    few = text.replace("train: 64", "train: 16").replace("samples: 14", "samples: 7").replace("trials: 6", "trials: 4")
+    job.write_text(few, encoding="utf-8")
+    done = tiny.mtnas("search", job, "--out", run, "--json")
+    assert done.code == 0, done.err
+    words = "any token may ask for any of them", "model.routing: task"
+    tiny.assert_told(tiny.mtnas("configure", run, "--tasks", "depth"), 2, *words)
+    assert not (run / "subsets").exists()  # no profile was measured for it
+    tiny.assert_told(tiny.mtnas("pick", run, "--tasks", "depth", "--export", tmp_path / "picked.onnx"), 2, *words)
+    assert not (tmp_path / "picked.onnx").exists()
+    whole = tiny.mtnas("configure", run, "--tasks", "depth,segmentation", "--json")
+    assert whole.code == 0 and set(whole.result["scores"]) == {"segmentation", "depth"}, whole.err
