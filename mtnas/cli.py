@@ -22,7 +22,9 @@ from mtnas.console import ConsoleProgress
 
 app = typer.Typer(
     name="mtnas",
-    help="Architecture search and compression for multi-task networks under a hardware budget.",
+    help="Architecture search and compression for multi-task networks under a hardware budget.\n\n"
+    "To begin: mtnas doctor; mtnas init job.yaml; mtnas plan job.yaml; mtnas run job.yaml -o runs/job. "
+    "Then pick, configure and export take the folder runs/job.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +33,13 @@ app = typer.Typer(
 #: what typer raises for wrong arguments: click's class in older versions, its own in newer ones
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
+#: of the verbs that ask a finished run for another network
+Budget = Annotated[list[str] | None, typer.Option(help="Limit, such as latency_ms=50% or macs=2e7; repeat it.")]
+Prefer = Annotated[list[str] | None, typer.Option(help="Weight of a task, 1 where silent: segmentation=2; repeat it.")]
+Floor = Annotated[
+    list[str] | None,
+    typer.Option(help="Worst allowed score: depth=0.6, or depth=-3% against the unpruned network; repeat it."),
+]
 JobFile = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON); without it the embedded demo job runs.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; default runs/<job name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one value, such as train.epochs=3.")]
@@ -211,16 +220,20 @@ def probe(
 def pick(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
-    prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
-    floor: Annotated[list[str] | None, typer.Option(help="Floor in the metric's unit, such as depth=0.6.")] = None,
+    budget: Budget = None,
+    prefer: Prefer = None,
+    floor: Floor = None,
     export: Annotated[Path | None, typer.Option(help="Write the picked network as ONNX to this file.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Write it for these tasks alone, as depth,normals.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Pick another trade-off from a finished run, without training."""
+    """Pick another of the networks that a finished run's search measured; nothing is trained or searched.
+
+    Without options it is the one that the search chose. `configure` looks beyond them.
+    """
     from mtnas.stages.pick import PickRequest, pick_from_run, pick_text
 
-    request = PickRequest.parse(latency_ms, prefer or (), floor or ())
+    request = PickRequest.parse(latency_ms, prefer or (), floor or (), budget or ())
     result = pick_from_run(run, request, export, _names(tasks))
     _emit(as_json, result, pick_text(result))
 
@@ -229,15 +242,15 @@ def pick(
 def configure(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     latency_ms: Annotated[float | None, typer.Option(help="Latency limit in milliseconds.")] = None,
-    budget: Annotated[list[str] | None, typer.Option(help="Limit, such as latency_ms=50% or macs=2e7.")] = None,
-    prefer: Annotated[list[str] | None, typer.Option(help="Preference, such as segmentation=2.")] = None,
-    floor: Annotated[list[str] | None, typer.Option(help="Floor, such as depth=0.6 or depth=-3%.")] = None,
+    budget: Budget = None,
+    prefer: Prefer = None,
+    floor: Floor = None,
     strategy: Annotated[str, typer.Option(help="greedy, or a search strategy such as nsga2.")] = "greedy",
     tasks: Annotated[str | None, typer.Option(help="A network for these tasks alone, as depth,normals.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the network as ONNX to this file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the network for a budget and a preference from a finished run, without training.
+    """Search a finished run for the network of a budget and a preference, without training.
 
     Preferred tasks get larger decoders; the shared encoder is searched in what is left of the budget.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from mtnas.report.figures import plain
 from mtnas.report.gather import Record, Results
 from mtnas.report.words import (
+    channels_per_unit,
     cost,
     cost_words,
     interval,
@@ -102,10 +103,19 @@ def _widths(row: Record, results: Results) -> list[str]:
     widths = row.get("widths") or row.get("arch") or {}
     full = {group.get("name"): group.get("size") for group in results["space"].get("groups") or ()}
     shown = [(name, width) for name, width in widths.items() if full.get(name) != width]
-    lines = [plain(f"{name}: {width} of {full.get(name, '?')}") for name, width in shown[:WIDTH_LINES]]
+    lines = [plain(f"{name}: {_channels(name, width, results)}") for name, width in shown[:WIDTH_LINES]]
     more = len(shown) - WIDTH_LINES
     lines += [f"and {more} more groups"] if more > 0 else []
-    return ["<i>widths below full</i>", *lines] if lines else []
+    return ["<i>channels, where fewer than all</i>", *lines] if lines else []
+
+
+def _channels(name: str, width: object, results: Results) -> str:
+    """Of a group, those that are kept out of all; another choice's option as it is."""
+    groups = [group for group in results["space"].get("groups") or () if group.get("name") == name]
+    if not groups or not isinstance(width, int):
+        return str(width)
+    per_unit = channels_per_unit(results)[name]
+    return f"{width * per_unit} of {groups[0].get('size', 0) * per_unit}"
 
 
 def _beats(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -64,6 +64,12 @@ def tasks_of(results: Results) -> tuple[str, ...]:
     return tuple(str(name) for name in (named or list(scores)))
 
 
+def channels_per_unit(results: Results) -> dict[str, int]:
+    """Group -> channels of a unit, which widths are counted in; 1 in runs of earlier versions, which do not say it."""
+    groups = results["space"].get("groups") or ()
+    return {str(group.get("name")): int(group.get("channels_per_unit", 1)) for group in groups}
+
+
 def primary_metric(results: Results, task: str) -> str:
     """The metric by which a task is judged."""
     floor = results["search"].get("floors", {}).get(task, {})

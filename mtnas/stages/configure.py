@@ -21,6 +21,7 @@ from mtnas.stages.costs import Cost, counted_costs
 from mtnas.stages.evaluate import predicted_latency
 from mtnas.stages.folder import RunFolder
 from mtnas.stages.inputs import inputs_hash
+from mtnas.stages.network_text import arch_lines, cost_lines, score_line, told
 from mtnas.stages.pick import export_arch
 from mtnas.stages.scoring import score_selection
 from mtnas.stages.some_tasks import for_tasks, open_space
@@ -141,7 +142,8 @@ def configure_run(
         found = configure(subject, wish, config, seed=context.seed("configure"), progress=progress)
         if part is not context:
             found = replace(found, tasks=tuple(part.tasks))
-        record = {**found.to_json(), "doubt": part.profile.doubt}
+        about = told(context.run, found.arch, subject.objectives)
+        record = {**found.to_json(), **about, "doubt": part.profile.doubt}
         if export is not None:
             record["onnx"] = str(export_arch(context, found.arch, export, found.tasks or None))
     return record
@@ -153,13 +155,11 @@ def configured_text(record: Mapping[str, Any]) -> str:
     share = ", ".join(f"{task} {100 * part:.0f} %" for task, part in found.preference.items())
     alone = f" for {', '.join(found.tasks)} alone" if found.tasks else ""
     lines = [f"network {record['id']}{alone}, for the preference {share}; {found.evaluations} networks were compared"]
-    for name, cost in found.costs.items():
-        limit = f", limit {found.limits[name]:.4g}" if name in found.limits else ""
-        lines.append(f"  {name} {cost.value:.4g} ({cost.kind}{limit})")
-    for task, value in found.scores.items():
+    lines += cost_lines(record["costs"], found.limits)
+    for task, value in ((row["name"], found.scores[row["name"]]) for row in record["scored"]):
         floor = f", floor {found.floors[task]:.4g}" if task in found.floors else ""
-        lines.append(f"  {task} {value:.4g} (unpruned {found.full_scores[task]:.4g}{floor})")
-    lines.append("  " + ", ".join(f"{name}={option}" for name, option in record["arch"].items()))
+        lines.append(score_line(record, task, value, f", unpruned {found.full_scores[task]:.4g}{floor}"))
+    lines += arch_lines(record)
     if record.get("doubt"):
         lines.append(f"the latency predictor is in doubt: {record['doubt']}")
     if "onnx" in record:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtnas.base.errors import JobError
 from mtnas.stages.folder import RunFolder
+from mtnas.stages.network_text import arch_lines, cost_lines, score_line, told
 
 if TYPE_CHECKING:
     from mtnas.space.arch import Arch
@@ -66,7 +67,8 @@ def pick_from_run(
     run = RunFolder(path)
     front = Front.load(run.stage("search") / "front.json")
     trial = front.pick(request.budget, request.preference, request.floors)
-    record: dict[str, Any] = {"schema": "pick/1", **trial.to_json()}
+    scored = [objective for objective in front.objectives if objective.name in front.tasks]
+    record: dict[str, Any] = {"schema": "pick/1", **trial.to_json(), **told(run, trial.arch, scored)}
     if export is not None:
         record["onnx"] = str(_export(path, trial.arch.to_json(), export, tasks))
     return record
@@ -107,10 +109,9 @@ def export_arch(context: RunContext, arch: Arch, target: Path, tasks: Sequence[s
 
 def pick_text(record: dict[str, Any]) -> str:
     """The same for people."""
-    latency = record["costs"]["latency_ms"]
-    lines = [f"network {record['id']}: {latency['value']:.3f} ms ({latency['kind']})"]
-    lines += [f"  {name} {value:.4g}" for name, value in record["objectives"].items() if name != "latency_ms"]
-    lines.append("  " + ", ".join(f"{name}={option}" for name, option in record["arch"].items()))
+    lines = [f"network {record['id']} of the front", *cost_lines(record["costs"], {})]
+    lines += [score_line(record, row["name"], record["objectives"][row["name"]]) for row in record["scored"]]
+    lines += arch_lines(record)
     if "onnx" in record:
-        lines.append(f"wrote {record['onnx']} (not fine-tuned, not certified)")
+        lines.append(f"wrote {record['onnx']} (not fine-tuned, not certified: mtnas certify FILE --latency-ms ...)")
     return "\n".join(lines)

@@ -44,12 +44,15 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
 
 
 def group_rows(context: RunContext) -> list[dict[str, Any]]:
-    """One row per channel group, with its width options where it has a choice."""
+    """One row per channel group, with its width options where it has a choice; sizes and options count units."""
+    from mtnas.elastic.widths import channels_per_unit
+
     options = {choice.name: list(choice.options) for choice in context.elastic.space.choices}
     return [
         {
             "name": group.name,
             "size": group.size,
+            "channels_per_unit": channels_per_unit(group),
             "owners": list(group.owners),
             "frozen": group.frozen,
             "options": options.get(group.name, [group.size]),

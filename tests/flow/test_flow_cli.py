@@ -38,6 +38,7 @@ FROZEN = {
     "pick": {
         "run": ["run"],
         "latency_ms": ["--latency-ms"],
+        "budget": ["--budget"],
         "prefer": ["--prefer"],
         "floor": ["--floor"],
         "export": ["--export"],
@@ -176,6 +177,35 @@ def test_pick_without_wishes_is_what_the_search_chose(finished: FinishedRun) -> 
     assert done.code == 0, done.err
     assert done.result["id"] == chosen["id"]
     assert done.result["costs"]["latency_ms"]["kind"] == "measured"
+
+
+def test_pick_speaks_of_channels_units_and_directions(finished: FinishedRun) -> None:
+    """As the summary of the space and the table of the run do."""
+    record, text = mtnas("pick", finished.path, "--json").result, mtnas("pick", finished.path).out
+    groups = {
+        group["name"]: group for group in json.loads((finished.path / "1-space/space.json").read_text())["groups"]
+    }
+    assert record["channels"] == {
+        name: {"kept": width, "of": groups[name]["size"]} for name, width in record["arch"].items()
+    }
+    stem = record["channels"]["encoder.stem.0.0"]
+    for words in (
+        f"encoder.stem.0.0 {stem['kept']} of 16",
+        f"segmentation {record['objectives']['segmentation']:.4g} % (+)",
+        f"depth {record['objectives']['depth']:.4g} m (-)",
+        f"macs {record['costs']['macs']['value']:,.0f} (counted)",
+        f"latency_ms {record['costs']['latency_ms']['value']:.4g} ms (measured)",
+    ):
+        assert words in text, words
+
+
+def test_pick_by_a_share_of_the_unpruned_network(finished: FinishedRun) -> None:
+    front = Front.load(finished.path / "4-search/front.json")
+    assert front.full is not None
+    full = front.full.outcome.costs["macs"].value
+    least = min(trial.outcome.costs["macs"].value for trial in front.trials)
+    done = mtnas("pick", finished.path, "--budget", f"macs={100 * least / full + 0.001}%", "--json")
+    assert done.result["costs"]["macs"]["value"] == least
 
 
 def test_pick_by_latency_preference_and_floor(finished: FinishedRun) -> None:

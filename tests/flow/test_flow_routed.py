@@ -12,6 +12,9 @@ import onnxruntime
 import pytest
 import tiny
 
+from mtnas.job.read import read_job
+from mtnas.stages.context import RunContext
+
 MODEL = "model: {encoder: vit_moe, top_k: 2, width: 16, blocks: [1, 1], output_stride: 8, head_width: 16, head_convs: 1"
 JOB = (
     tiny.JOB.replace("model: {width: 16, blocks: [1, 1], output_stride: 8, head_width: 16, head_convs: 1", MODEL)
@@ -84,4 +87,8 @@ def test_a_network_for_one_task_is_not_configured_where_tokens_choose(tmp_path: 
     tiny.assert_told(tiny.mtnas("pick", run, "--tasks", "depth", "--export", tmp_path / "picked.onnx"), 2, *words)
     assert not (tmp_path / "picked.onnx").exists()
     whole = tiny.mtnas("configure", run, "--tasks", "depth,segmentation", "--json")
+    context = RunContext(read_job(run / "job.resolved.yaml"), run)
+    rows = {row.name: row for row in context.elastic.summary().groups}
+    for name, channels in whole.result["channels"].items():
+        assert channels["of"] == rows[name].channels and channels["kept"] in rows[name].widths
     assert whole.code == 0 and set(whole.result["scores"]) == {"segmentation", "depth"}, whole.err

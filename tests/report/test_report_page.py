@@ -99,6 +99,25 @@ def test_the_cards_compare_latencies_of_the_same_rounds(tmp_path: Path) -> None:
     assert "2.58× less" not in body
 
 
+def test_widths_are_told_in_channels(tmp_path: Path) -> None:
+    """A unit may be several; runs of earlier versions do not say so, and are shown as they are."""
+    folder = FakeRun(tmp_path).upto("certify")
+    path = folder / "1-space/space.json"
+    record = json.loads(path.read_text())
+    name, size, options = "decoder.tied", 6, [2, 4, 6]
+    record["groups"].append({"name": name, "size": size, "options": options, "owners": [], "channels_per_unit": 4})
+    path.write_text(json.dumps(record))
+    path = folder / "5-prune/prune.json"
+    prune = json.loads(path.read_text())
+    prune["widths"][name] = {"full": 6, "chosen": 4, "pruned": 3}
+    prune["steps"][0] |= {"group": name, "removed": [1, 5]}
+    path.write_text(json.dumps(prune))
+    text = page(gather(folder))
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in body_of(text).split("</tr>") if name in row]
+    assert [cell[-2:] for cell in cells] == [["8 · 16 · 24", "24"], ["12", "50\u00a0%"]]
+    assert f"8 channels of {name}" in text
+
+
 def test_what_is_missed_is_not_hidden(tmp_path: Path) -> None:
     body = body_of(page(gather(FakeRun(tmp_path, met=False).upto("certify"))))
     assert "Budget missed, verification failed" in body

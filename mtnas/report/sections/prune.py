@@ -11,6 +11,7 @@ from mtnas.report.html import Html, badge, facts, folded, join, table, tag
 from mtnas.report.sections.train import curve_figure
 from mtnas.report.words import (
     better_percent,
+    channels_per_unit,
     cost_words,
     direction,
     metric_words,
@@ -31,7 +32,11 @@ def render(results: Results) -> Html:
     prune = results["prune"]
     if not prune:
         return Html("")
-    widths = prune.get("widths") or {}
+    per_unit = channels_per_unit(results)
+    widths = {
+        name: {key: units and units * per_unit.get(name, 1) for key, units in width.items()}
+        for name, width in (prune.get("widths") or {}).items()
+    }
     steps = prune.get("steps") or ()
     pairs = [
         ("handed on", f"the {prune.get('kept', '?')} network"),
@@ -44,7 +49,7 @@ def render(results: Results) -> Html:
     ]
     curves = results.lines("finetune") or tuple((prune.get("finetune") or {}).get("curves") or ())
     parts = [gate(prune.get("gate") or {}), facts(pairs), width_figure(widths), width_table(widths)]
-    parts += [option_table(results), step_figure(steps)]
+    parts += [option_table(results), step_figure(steps, per_unit)]
     parts.append(before_after(results, prune))
     if curves:
         parts.append(folded("Fine-tuning curves", curve_figure(curves, tasks_of(results))))
@@ -102,7 +107,7 @@ def width_figure(widths: Mapping[str, Record]) -> Html:
         "yaxis": {"automargin": True, "tickfont": {"size": 11}},
         "legend": LEGEND,
     }
-    caption = "Width of each channel group: full size, as the search chose it, and after pruning."
+    caption = "Channels of each group: full size, as the search chose it, and after pruning."
     height = 130 + 24 * len(names)
     return figure("Width of every channel group before and after", traces, layout, caption, height)
 
@@ -130,7 +135,7 @@ def option_table(results: Results) -> Html:
     return table("Operators and experts, before and after", head, rows) if rows else Html("")
 
 
-def step_figure(steps: Sequence[Record]) -> Html:
+def step_figure(steps: Sequence[Record], per_unit: Mapping[str, int]) -> Html:
     """Latency after every pruning step; steps that were taken back are crosses."""
     shown = [
         (number_, step) for number_, step in enumerate(steps, start=1) if value_of(step.get("latency_ms")) is not None
@@ -149,7 +154,7 @@ def step_figure(steps: Sequence[Record]) -> Html:
             "name": name,
             "x": [at for at, _ in part],
             "y": [value_of(step.get("latency_ms")) for _, step in part],
-            "text": [_removed(step) for _, step in part],
+            "text": [_removed(step, per_unit) for _, step in part],
             "hovertemplate": "step %{x}: %{y:.3f} ms<br>%{text}<extra>" + name + "</extra>",
             "line": {"color": colour, "width": 2},
             "marker": {"color": colour, "size": 8, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
@@ -180,9 +185,9 @@ def before_after(results: Results, prune: Record) -> Html:
     return table("Chosen and pruned, on the select split", ("", "chosen", "pruned", "better by"), rows)
 
 
-def _removed(step: Record) -> str:
+def _removed(step: Record, per_unit: Mapping[str, int]) -> str:
     removed = step.get("removed")
     if isinstance(removed, Mapping):
-        return plain(", ".join(f"{count} of {name}" for name, count in removed.items()))
-    count = len(removed) if isinstance(removed, (list, tuple)) else removed
-    return plain(f"{count} units of {step.get('group', '?')}")
+        return plain(", ".join(f"{count * per_unit.get(name, 1)} of {name}" for name, count in removed.items()))
+    count, group = len(removed) if isinstance(removed, (list, tuple)) else removed, str(step.get("group", "?"))
+    return plain(f"{count * per_unit.get(group, 1) if isinstance(count, int) else count} channels of {group}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
 from mtnas.report.sections import stairs
-from mtnas.report.words import large, number, tasks_of
+from mtnas.report.words import channels_per_unit, large, number, tasks_of
 
 
 def render(results: Results) -> Html:
@@ -24,17 +24,19 @@ def render(results: Results) -> Html:
         ("largest", _counts(space.get("largest"))),
         ("smallest", _counts(space.get("smallest"))),
     ]
+    per_unit = channels_per_unit(results)
     rows = [
         (
             group.get("name", ""),
             _owners(group.get("owners") or (), tasks),
             badge("warn", "frozen") if group.get("frozen") else "",
-            group.get("frozen") or " · ".join(str(option) for option in group.get("options") or ()),
-            group.get("size", ""),
+            group.get("frozen")
+            or " · ".join(str(option * per_unit[str(group.get("name"))]) for option in group.get("options") or ()),
+            group.get("size", 0) * per_unit[str(group.get("name"))],
         )
         for group in groups
     ]
-    head = ("group", "owners", "", "widths it may take, or why it may not shrink", "full width")
+    head = ("group", "owners", "", "channels it may have, or why it may not shrink", "all channels")
     every = folded(f"All {len(groups)} channel groups", table("Channel groups", head, rows, 4))
     blocks, forks = _blocks(space.get("blocks") or (), tasks), _forks(space.get("forks") or (), tasks)
     more = blocks, forks, _sizes(space.get("input_sizes") or ())
