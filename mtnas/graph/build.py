@@ -26,6 +26,7 @@ from mtnas.graph.elastic_graph import ElasticGraph, StateNames
 from mtnas.graph.forks import Forks
 from mtnas.graph.labels import BATCH
 from mtnas.graph.marks import mark, take_marks
+from mtnas.graph.naming import name_products
 from mtnas.graph.network import IMAGE, split_weights
 from mtnas.graph.prove import prove, prove_blocks, prove_forks, prove_resized
 from mtnas.graph.resized import Resized, resizing_to
@@ -155,7 +156,7 @@ def export(model: nn.Module, image_BCHW: Tensor, outputs: Sequence[str], opset: 
 
 
 def clean(model: Any) -> onnx.ModelProto:
-    """Fold what is constant, with all parameters held out of reach as inputs; drop the exporter's notes."""
+    """Fold what is constant, with all parameters held out of reach as inputs; name products; drop all notes."""
     import onnx_ir
     from onnxscript import optimizer
 
@@ -173,6 +174,7 @@ def clean(model: Any) -> onnx.ModelProto:
         value.const_value = array
         graph.register_initializer(value)
     proto = onnx_ir.to_proto(model)
+    name_products(proto)
     strip(proto)
     inline_constants(proto)
     return proto
