@@ -174,6 +174,14 @@ def test_weights_that_are_gone_are_trained_again(tiny: Setting, tmp_path: Path) 
     assert {split: again["candidates"][-1][split] for split in known} == known
 
 
+def test_an_arm_of_larger_networks_can_take_as_many_multiply_adds(tiny: Setting, tmp_path: Path) -> None:
+    worker = Worker(replace(tiny, train=replace(tiny.train, epochs=8)), tmp_path / "records", tmp_path / "weights")
+    ours, same, more = (worker.make(arm, 0)["training"] for arm in (JOINT, "encoder_work", "encoder"))
+    work = [one["epochs"] * one["cost"]["ratio"] for one in (ours, same, more)]
+    assert same["epochs"] < more["epochs"] == ours["epochs"] == 8
+    assert work[1] == pytest.approx(work[0], rel=0.5 / same["epochs"] + 0.05) and work[2] > 1.1 * work[0]
+
+
 def test_single_and_alone_records_say_what_they_are(tiny: Setting, tmp_path: Path) -> None:
     worker = Worker(tiny, tmp_path / "records", tmp_path / "weights")
     one = worker.make(single("depth", 0.5), 0)

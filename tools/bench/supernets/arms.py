@@ -1,8 +1,10 @@
 """The arms: how a supernet is trained, and which of its parts may shrink.
 
-Every arm of a seed trains on the same images for equally many multiply-adds with the same schedule. Single-task
-networks, networks trained alone and networks that are cut out of the supernet and fine-tuned are arms too; their names
-say which: `single-TASK-MULTIPLIER`, `alone-BUDGET`, `tuned-BUDGET`.
+Every arm of a seed trains on the same images in the same order, with the same schedule. Where encoder and decoders
+shrink, an epoch costs the same whether networks share a step or take turns; where decoders keep their size it costs
+more, and there is an arm for as many epochs and one for as many multiply-adds. Single-task networks, networks trained
+alone and networks that are cut out of the supernet and fine-tuned are arms too; their names say which:
+`single-TASK-MULTIPLIER`, `alone-BUDGET`, `tuned-BUDGET`.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ class Arm:
         title: for tables.
         changes: of the setting's training.
         ignored: layers that keep their channels.
+        work_of: an arm whose multiply-adds its training takes, by fewer or more epochs; none = the setting's epochs.
     """
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    work_of: str = ""
 
     @property
     def chooses(self) -> bool:
@@ -35,7 +39,7 @@ class Arm:
         return self.changes.get("branches") != "together"
 
     def training(self, setting: TrainConfig) -> TrainConfig:
-        """The setting's training, changed. Epochs compute alike, whether networks share a step or take turns."""
+        """The setting's training, changed."""
         return replace(setting, **self.changes)
 
 
@@ -53,13 +57,17 @@ ARMS: dict[str, Arm] = {
     "project": Arm("features, project", {"distill_weight": 0.0, "feature_distill": "project"}),
     "both": Arm("outputs and features, attention", {"distill_weight": 0.5, "feature_distill": "attention"}),
     "turns": Arm("nothing, in turns", RECIPE),
+    "even": Arm("nothing, in turns, branches of even width", {**RECIPE, "width_jitter": 0.0}),
     "encoder": Arm("encoder only", RECIPE, ignored=("heads.*",)),
+    "encoder_work": Arm("encoder only, as many multiply-adds", RECIPE, ignored=("heads.*",), work_of=JOINT),
     "uniform": Arm("one width for all", {**RECIPE, "branches": "together", "width_jitter": 0.0}),
 }
 #: the best arm whose steps are sandwiches
 SANDWICHED = "attention"
+#: the same, but the shared encoder has one relative width, and so has each decoder
+EVEN = "even"
 #: arms whose candidates answer for preferences and budgets
-ANSWERING = (JOINT, "encoder", "uniform")
+ANSWERING = (JOINT, "encoder", "encoder_work", "uniform")
 
 
 def arm_of(name: str) -> Arm:

@@ -23,6 +23,8 @@ from tools.bench.supernets.opened import note_of, opened
 from tools.bench.supernets.work import read_record
 
 RIVALS = ("encoder", "uniform")
+#: shown where it has answered for all seeds
+EQUAL = "encoder_work"
 HEADLINE, CORRELATION = 33.5, 0.9
 COLUMNS = (
     Column("arm", "what shrinks"),
@@ -48,15 +50,20 @@ def cifar100(options: Options) -> Result:
 
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
-    arms = [JOINT, *RIVALS]
-    records, seeds = opened(data, (), options, answering=arms)
+    records, seeds = opened(data, (), options, answering=[JOINT, *RIVALS])
+    rivals = [*RIVALS, *([EQUAL] if _answered(records, EQUAL, seeds) else [])]
+    arms = [JOINT, *rivals]
     answers = {(arm, seed): Answers(records, candidates(records, arm, seed)) for arm in arms for seed in seeds}
     budgets = records.setting.budgets
     rows = [_row(arm, b, [answers[arm, seed].at(b) for seed in seeds]) for arm in arms for b in budgets]
-    found = (*_gain_claims(answers, seeds, budgets), *_correlation_claims(answers, seeds, budgets))
-    if all(read_record(records.setting, f"answers-{SANDWICHED}", seed, records.folder) for seed in seeds):
-        found = (*found, _training_claim(records, seeds))
-    return Result(seeds, tuple(rows), COLUMNS, found, note_of(records, NOTE), {"per_seed": _details(answers)})
+    claims = [*_gain_claims(answers, rivals, seeds, budgets), *_correlation_claims(answers, seeds, budgets)]
+    if _answered(records, SANDWICHED, seeds):
+        claims.append(_training_claim(records, seeds))
+    return Result(seeds, tuple(rows), COLUMNS, tuple(claims), note_of(records, NOTE), {"per_seed": _details(answers)})
+
+
+def _answered(records: Records, arm: str, seeds: Sequence[int]) -> bool:
+    return all(read_record(records.setting, f"answers-{arm}", seed, records.folder) for seed in seeds)
 
 
 NOTE = (
@@ -125,9 +132,9 @@ def _means(found: Sequence[Mapping[str, Any]], key: str) -> list[float]:
     return [statistics.fmean(one[key].values()) for one in found]
 
 
-def _gain_claims(answers: Table, seeds: Sequence[int], budgets: Sequence[float]) -> list[Claim]:
+def _gain_claims(answers: Table, rivals: Sequence[str], seeds: Sequence[int], budgets: Sequence[float]) -> list[Claim]:
     claims = []
-    for rival in RIVALS:
+    for rival in rivals:
         fitting = [b for b in budgets if all(answers[rival, seed].at(b)["used"] is not None for seed in seeds)]
         for text, used in (("all budgets", budgets), (f"budgets that it can meet ({_percents(fitting)})", fitting)):
             if text == "all budgets" or len(fitting) < len(budgets):

@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.bench.record import Claim, Column, Options, Result
 from tools.bench.supernets.answers import Records
-from tools.bench.supernets.arms import ARMS, JOINT, SANDWICHED
+from tools.bench.supernets.arms import ARMS, EVEN, JOINT, SANDWICHED
 from tools.bench.supernets.opened import note_of, opened
 
 NOTHING, OUTPUTS = "none", "outputs"
@@ -42,7 +42,7 @@ def nyuv2(options: Options) -> Result:
 
 def run(data: str, options: Options) -> Result:
     """Tables from the records of a data set; records that are missing are made first."""
-    arms = [NOTHING, OUTPUTS, *FEATURES, BOTH, JOINT]
+    arms = [NOTHING, OUTPUTS, *FEATURES, BOTH, JOINT, EVEN]
     records, seeds = opened(data, arms, options)
     deltas = {(arm, seed): _deltas(records, arm, seed) for arm in arms for seed in seeds}
     rows = [_row(arm, k, [deltas[arm, seed] for seed in seeds]) for arm in arms for k in range(len(_budgets(records)))]
@@ -97,6 +97,7 @@ def _claims(deltas: Mapping[tuple[str, int], Sequence[Line]], seeds: Sequence[in
         claims.append(gain(text.format(ARMS[arm].title, "outputs"), arm, OUTPUTS))
     claims.append(gain(text.format(networks, "nothing, all in one step"), JOINT, NOTHING))
     claims.append(gain(text.format(networks, ARMS[SANDWICHED].title), JOINT, SANDWICHED))
+    claims.append(gain(text.format("branches of even width", "branches whose widths scatter"), EVEN, JOINT))
     estimated = [mean(JOINT, seed) - mean(JOINT, seed, "stale") for seed in seeds]
     claims.append(Claim.of(text.format("re-estimated statistics", "the full network's"), estimated, "more than", 0))
     return tuple(claims)

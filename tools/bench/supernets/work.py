@@ -186,6 +186,10 @@ class Worker:
 
     def _train(self, elastic: ElasticModel, arm: Arm, seed: int, out: Path) -> TrainResult:
         config, split = arm.training(self.setting.train), self.dataset.split("train")
+        if arm.work_of:
+            asked = self._untrained(arm_of(arm.work_of), seed)
+            passes = [step_macs(one, Costs(one), self.setting) for one in (asked, elastic)]
+            config = replace(config, epochs=max(1, round(config.epochs * passes[0] / passes[1])))
         return train(elastic, self.tasks, split, config, out, seed=seed, progress=self.progress)
 
     def _fixed(self, elastic: ElasticModel, costs: Costs, budget: float) -> dict[str, Any]:
