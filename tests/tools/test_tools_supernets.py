@@ -189,6 +189,8 @@ def test_single_and_alone_records_say_what_they_are(tiny: Setting, tmp_path: Pat
     by_itself = worker.make("alone-50", 0)
     assert by_itself["macs"] <= 0.5 and by_itself["epochs"] > tiny.train.epochs
     assert set(by_itself["report"]) == set(TASKS)
+    part = worker.make("part-50", 0)
+    assert part["arch"] == by_itself["arch"] and part["epochs"] == max(1, round(by_itself["epochs"] / 4))
     tuned = worker.make("tuned-50", 0)
     assert tuned["arch"] == by_itself["arch"] and 1 <= tuned["epochs"] <= round(0.1 * by_itself["epochs"] + 0.5)
     supernet = worker.make(JOINT, 0)["fixed"][tiny.budgets.index(0.5)]
@@ -366,12 +368,13 @@ def test_training_alone_is_compared_at_the_same_budget(
         for budget in tiny.budgets:
             write(records.folder, tiny, f"alone-{round(100 * budget)}", seed, epochs=9, **scored(52.0, 0.5))
             write(records.folder, tiny, f"tuned-{round(100 * budget)}", seed, epochs=1, **scored(51.5, 0.5))
+            write(records.folder, tiny, f"part-{round(100 * budget)}", seed, epochs=2, **scored(49.0, 0.5))
     monkeypatch.setattr(alone, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
     monkeypatch.setattr(alone, "setting_of", lambda *_args, **_kwargs: tiny)
     result = alone.run("tiny", Options())
     assert [row["gap"] for row in result.rows] == pytest.approx([2.0] * 4)
-    assert [row["left"] for row in result.rows] == pytest.approx([0.5] * 4)
-    assert [claim.met for claim in result.claims] == [False, True] * 4
+    assert [claim.value for claim in result.claims] == pytest.approx([2.0, 0.5, -1.0] * 4)
+    assert [claim.met for claim in result.claims] == [False, True, True] * 4
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 
 from mtnas.base.errors import UserError
 from mtnas.console import ConsoleProgress
-from tools.bench.supernets.arms import ANSWERING, ARMS, alone, single, tuned
+from tools.bench.supernets.arms import ANSWERING, ARMS, alone, part, single, tuned
 from tools.bench.supernets.settings import SETTINGS, Setting, check_seeds, setting_of
 from tools.bench.supernets.work import Worker
 
@@ -39,6 +39,7 @@ def default_arms(setting: Setting, tasks: list[str]) -> list[str]:
         *singles[: len(tasks)],
         *ARMS,
         *map(alone, setting.budgets),
+        *map(part, setting.budgets),
         *map(tuned, setting.budgets),
         *singles[len(tasks) :],
     ]

@@ -3,8 +3,9 @@
 Every arm of a seed trains on the same images in the same order, with the same schedule. Where encoder and decoders
 shrink, an epoch costs the same whether networks share a step or take turns; where decoders keep their size it costs
 more, and there is an arm for as many epochs and one for as many multiply-adds. Single-task networks, networks trained
-alone and networks that are cut out of the supernet and fine-tuned are arms too; their names say which:
-`single-TASK-MULTIPLIER`, `alone-BUDGET`, `tuned-BUDGET`.
+alone (for the multiply-adds of the whole supernet, or for each budget's part of them) and networks that are cut out of
+the supernet and fine-tuned are arms too; their names say which: `single-TASK-MULTIPLIER`, `alone-BUDGET`,
+`part-BUDGET`, `tuned-BUDGET`.
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ def single(task: str, multiplier: float) -> str:
 def alone(budget: float) -> str:
     """The name of a network that is trained by itself."""
     return f"alone-{round(100 * budget)}"
+
+
+def part(budget: float) -> str:
+    """The name of a network that is trained by itself for its part of what the supernet takes: one by the budgets."""
+    return f"part-{round(100 * budget)}"
 
 
 def tuned(budget: float) -> str:

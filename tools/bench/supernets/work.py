@@ -96,6 +96,9 @@ class Worker:
             found = self._single(task, int(percent) / 100, seed, out)
         elif arm.startswith("alone-"):
             found = self._alone(int(arm.removeprefix("alone-")) / 100, seed, out)
+        elif arm.startswith("part-"):
+            share = 1.0 / len(self.setting.budgets)
+            found = self._alone(int(arm.removeprefix("part-")) / 100, seed, out, share)
         elif arm.startswith("tuned-"):
             found = self._tuned(int(arm.removeprefix("tuned-")) / 100, seed, out)
         else:
@@ -202,13 +205,13 @@ class Worker:
             "stale": self._splits(elastic.extract(arch, statistics=sliced_statistics(elastic, arch)), self.tasks),
         }
 
-    def _alone(self, budget: float, seed: int, out: Path) -> dict[str, Any]:
-        """One network by itself, for as many multiply-adds as the supernet's training takes."""
+    def _alone(self, budget: float, seed: int, out: Path, share: float = 1.0) -> dict[str, Any]:
+        """One network by itself, for as many multiply-adds as the supernet's training takes, or a share of them."""
         elastic = elastic_network(full_network(self.setting, self.dataset, self.tasks, seed), self.setting)
         costs = Costs(elastic)
         elastic.calibrate_with(self._calibration)
         arch = fixed_arch(elastic, costs, budget)
-        epochs = self._epochs(elastic, costs, arch)
+        epochs = self._epochs(elastic, costs, arch, share)
         network = with_new_weights(elastic.extract(arch), seed)
         found = self._trained(network, self.tasks, self.setting.alone(epochs), seed, out)
         return {**found, "budget": budget, "arch": arch.to_json(), "macs": costs.share(arch), "epochs": epochs}
