@@ -1,8 +1,8 @@
 """A supernet's networks against the same networks trained by themselves, for equally many multiply-adds of training.
 
 A narrow network trained alone gets as many epochs as the supernet's whole training costs: several times more than the
-supernet saw. That is the price of one network; the supernet pays it once for all of them. So it is also compared with a family,
-for each budget, which costs as much together. A network that is delivered is usually fine-tuned: here for a
+supernet saw. That is the price of one network; the supernet pays it once for all of them. So there is also a family,
+one network for each budget, that costs as much together. A network that is delivered is usually fine-tuned: here for a
 tenth of those multiply-adds.
 """
 
