@@ -172,7 +172,7 @@ def test_the_job_measures_every_model_on_the_counter_there_is(tmp_path: Path) ->
     jetson(tmp_path)
     said: list[dict[str, Any]] = []
     job = {"models": {"a": "x", "b": "y"}, "runtime": "onnxruntime", "root": str(tmp_path), "repeats": 2}
-    measure_energy({**job, "loop_s": 0.02, "idle_s": 0.01}, said.append, lambda path: lambda: None)
+    measure_energy({**job, "loop_s": 0.3, "idle_s": 0.2}, said.append, lambda path: lambda: None)
     assert [record["name"] for record in said] == ["a", "b"]
     for record in said:
         assert record["counter"] == "ina" and record["rails"] == ["VDD_IN"] and len(record["repeats"]) == 2

@@ -171,6 +171,8 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch, stream: Stream) -> Stream:
         "graph": lambda graph, stream: contextlib.nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, act)
+    # A build for GPUs looks at all of them here, and there are none.
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
     monkeypatch.setattr(TorchCudaNetwork, "device", "cpu")
     return stream
 
