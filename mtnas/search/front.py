@@ -86,6 +86,8 @@ class Front:
     ) -> Trial:
         """Of the networks of the front that keep budget and floors, the one with the best preferred score among them.
 
+        `mtnas.search.preference` tells how the score is made.
+
         Args:
             budget: limits by name, absolute or a percent of the unpruned network: `{"latency_ms": 8.0, "macs": "50%"}`.
             preference: task -> weight, 1 where silent.
@@ -96,13 +98,10 @@ class Front:
         """
         constraints = wishes(self.objectives, self.full.outcome if self.full else None, budget or {}, floors or {})
         kept = [trial for trial in self.trials if not violated(constraints, trial.outcome)]
-        for trial in rank(self.objectives, self.tasks, kept, preference or {}):
-            return trial
-        raise no_network(constraints, self.trials, "the front")
-
-    def ranked(self, preference: Mapping[str, float] | None = None) -> tuple[Trial, ...]:
-        """The front's trials, best preferred score first; `mtnas.search.preference` tells how the score is made."""
-        return rank(self.objectives, self.tasks, self.trials, preference or {})
+        ranked = rank(self.objectives, self.tasks, kept, preference or {})
+        if not ranked:
+            raise no_network(constraints, self.trials, "the front")
+        return ranked[0]
 
     # --- files ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from mtnas.base.errors import DataError
 from mtnas.search.control import loss_ratios
 from mtnas.space.arch import Arch
 from tools.bench.supernets.arms import single
-from tools.bench.supernets.choosing import Metrics, Weights, preferred, within
+from tools.bench.supernets.choosing import Metrics, Weights, led_to
 from tools.bench.supernets.settings import Setting
 from tools.bench.supernets.work import RECORDS, read_record
 
@@ -96,6 +96,5 @@ def _candidates(records: Records, rows: Sequence[Record], seed: int) -> Iterator
 
 def picks(found: Sequence[Candidate], preferences: Sequence[Weights], budget: float) -> list[Candidate]:
     """The networks within the budget that the preferences lead to, one each; none where nothing fits."""
-    places = within([candidate.macs for candidate in found], budget)
-    kept = [found[place] for place in places]
-    return [kept[k] for k in preferred([one.select for one in kept], preferences)] if kept else []
+    macs, losses = [one.macs for one in found], [one.select for one in found]
+    return [found[place] for place in led_to(macs, losses, preferences, budget)]

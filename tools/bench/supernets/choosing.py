@@ -56,14 +56,17 @@ def all_preferences(tasks: Sequence[str]) -> list[Weights]:
     return [*fixed_preferences(tasks), *(one for row in sweeps(tasks).values() for one in row)]
 
 
-def within(macs: Sequence[float], budget: float) -> list[int]:
-    """The places of the networks that keep a budget."""
-    return [place for place, share in enumerate(macs) if share <= budget + _EPSILON]
+def led_to(
+    macs: Sequence[float], losses: Sequence[Mapping[str, float]], preferences: Sequence[Weights], budget: float
+) -> list[int]:
+    """For each preference, the place of the network within the budget that has the best preferred score.
 
-
-def preferred(losses: Sequence[Mapping[str, float]], preferences: Sequence[Weights]) -> list[int]:
-    """For each preference, the place of the best preferred score, as `Front.pick` has it."""
+    The score is that of `Front.pick`. No places where nothing fits.
+    """
+    within = [place for place, share in enumerate(macs) if share <= budget + _EPSILON]
+    if not within:
+        return []
     tasks = list(losses[0])
-    regret_NT = regrets_NT(np.array([[loss[task] for task in tasks] for loss in losses]))
+    regret_NT = regrets_NT(np.array([[losses[place][task] for task in tasks] for place in within]))
     weight_PT = np.array([[preference[task] for task in tasks] for preference in preferences])
-    return [int(np.argmin(distances_N(regret_NT, weight_T))) for weight_T in weight_PT]
+    return [within[int(np.argmin(distances_N(regret_NT, weight_T)))] for weight_T in weight_PT]

@@ -16,7 +16,7 @@ from mtnas.base.seeds import generator
 from mtnas.search.strategies.operators import blocks, crossover, mutate, option_counts, ordered_choices
 from mtnas.space.arch import Arch
 from mtnas.space.space import Space
-from tools.bench.supernets.choosing import Weights, preferred, within
+from tools.bench.supernets.choosing import Weights, led_to
 
 #: how far below a budget a network may lie to stand for it
 BELOW = 0.85
@@ -43,10 +43,9 @@ class Pool:
 
     def chosen(self, preferences: Sequence[Weights], budget: float) -> list[Arch]:
         """The different networks that the preferences lead to; none where nothing keeps the budget."""
-        archs = list(self.known)
-        places = within([macs for macs, _ in self.known.values()], budget)
-        losses = [self.known[archs[place]][1] for place in places]
-        return list(dict.fromkeys(archs[places[k]] for k in preferred(losses, preferences))) if places else []
+        archs, macs = list(self.known), [share for share, _ in self.known.values()]
+        losses = [found for _, found in self.known.values()]
+        return list(dict.fromkeys(archs[place] for place in led_to(macs, losses, preferences, budget)))
 
 
 def evolve(
