@@ -16,6 +16,7 @@ from mtnas.stages.costs import check_saved_budget
 from mtnas.stages.estimate import duration, seconds_by_stage
 from mtnas.stages.folder import FOLDERS
 from mtnas.stages.preflight import preflight, preflight_labels
+from mtnas.stages.savings import advice, told
 from mtnas.stages.steps import delivered_precisions, stated_step
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         except Infeasible as error:
             verdict = str(error)
         choices = len(context.elastic.space.choices)
+        hint = advice(record["savings"], [limit.name for limit in job.budget.limits], context.elastic.space)
         cost = step_cost(context.elastic, job.train)
         seconds, step = seconds_by_stage(context, record, cost.ratio), context.width_step
         tasks = len(context.elastic.tasks)
@@ -57,6 +59,8 @@ def plan_job(job: Job, progress: Progress) -> dict[str, Any]:
         "choices": choices,
         "log10_size": record["log10_size"],
         "input_sizes": {row["size"]: row["refused"] for row in record["input_sizes"]},
+        "savings": record["savings"],
+        "advice": hint,
         "frozen": {g["name"]: g["frozen"] for g in record["groups"] if g["frozen"]},
         "largest": record["largest"],
         "smallest": record["smallest"],
@@ -109,6 +113,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"{latency['largest']:.3f} ms measured",
         f"  smallest {plan['smallest']['macs'] / 1e6:.1f} MMACs, {plan['smallest']['params'] / 1e6:.3f} M parameters, "
         f"{latency['smallest']:.3f} ms measured",
+        f"  saves    {told(plan['savings'])}",
         f"  images   {', '.join(f'{name} {count}' for name, count in plan['images'].items())}",
     ]
     times = {name: f" (about {duration(seconds)})" for name, seconds in plan["seconds"].items() if seconds}
@@ -116,5 +121,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines.append(f"  in all about {duration(plan['seconds']['total'])}")
     lines += [f"  frozen   {name}: {reason}" for name, reason in plan["frozen"].items()]
     lines += [f"  input    {size}: {reason or 'an option'}" for size, reason in plan["input_sizes"].items()][:-1]
+    if plan["advice"]:
+        lines.append(f"  advice   {plan['advice']}")
     lines.append("  the limits can be kept" if plan["feasible"] else f"  INFEASIBLE {plan['infeasible_because']}")
     return "\n".join(lines)

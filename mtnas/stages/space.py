@@ -10,6 +10,7 @@ from mtnas.base.files import write_json
 from mtnas.base.groups import Selection
 from mtnas.stages.context import RunContext
 from mtnas.stages.costs import quick_costs
+from mtnas.stages.savings import savings
 
 
 def run(context: RunContext, folder: Path) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def run(context: RunContext, folder: Path) -> dict[str, Any]:
         "largest": counted(context, Selection.of({})),
         "smallest": counted(context, smallest),
         "branches": graph.counts(Selection.of({})).branches_json(),
+        "savings": savings(elastic, graph),
     }
     costs = quick_costs(context)
     result["quick_costs"] = {name: {key: cost.to_json() for key, cost in row.items()} for name, row in costs.items()}
