@@ -69,6 +69,18 @@ def make_tasks(tasks: Tasks, data: Dataset, outputs: Sequence[str] = ()) -> dict
     return found
 
 
+def check_labels(tasks: Mapping[str, Task], data: Dataset, splits: Sequence[str]) -> None:
+    """Raise now, as a `DataError`, what scoring would raise after hours: a split without any label of a task."""
+    for split in splits:
+        if missing := data.unlabelled(split, [name for name in tasks if name in data.info.targets]):
+            raise DataError(
+                f"at least one image of {split} with a label for each task",
+                received=f"none for {', '.join(missing)} among all {data.info.sizes[split]} images",
+                where=f"data {data.info.name}",
+                cure="leave these tasks out, or give the split more images",
+            )
+
+
 def outputs_of(model: nn.Module, example_BCHW: Tensor) -> tuple[str, ...]:
     """The names of a network's outputs, in order; raises `ModelError` when it breaks the contract."""
     check_example(example_BCHW)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mtnas.api.data import Tasks, make_tasks
+from mtnas.api.data import Tasks, check_labels, make_tasks
 from mtnas.base.progress import Progress
 from mtnas.data.base import Dataset
 from mtnas.score.config import ScoreConfig
@@ -47,8 +47,10 @@ def references(
         CheckpointError: the cache is damaged; the message names the folder to delete.
         ModelError: your network does not answer a task.
         JobError: tasks that the data does not have.
+        DataError: a split that is learned or scored has no label of a task.
         TrainingDiverged: a loss is NaN or infinite.
     """
     found = make_tasks(tasks, data)
+    check_labels(found, data, ["train", "select", "report"])
     settings = epochs_of(config or TrainConfig(), epochs)
     return train_references(Recipe(model, data, settings, seed, score or ScoreConfig()), found, Path(cache), progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from mtnas.api.data import Tasks, make_tasks
+from mtnas.api.data import Tasks, check_labels, make_tasks
 from mtnas.api.given import Call, Out, given_context, identity, settle, tasks_identity, workplace
 from mtnas.api.known import check_profile, learn
 from mtnas.api.profiling import DeviceProfile
@@ -72,8 +72,10 @@ def search(
         Infeasible: no network keeps the budget; names the limit and the cheapest way out.
         FloorMissed: even the unpruned network is below a floor.
         JobError: unknown tasks, limits or strategies, or a profile of another model.
+        DataError: the select split has no label of a task.
     """
     found = make_tasks(tasks, data, elastic.tasks)
+    check_labels(found, data, ["select"])
     wishes: dict[str, Bounds] = {"budget": budget or {}, "floors": floors or {}, "preference": preference or {}}
     job = _job(wishes, _with_trials(config, trials), score or ScoreConfig(), profile.config, seed)
     check_profile(elastic, profile, found)

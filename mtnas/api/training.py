@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from mtnas.api.data import Tasks, make_tasks, outputs_of, some_images
+from mtnas.api.data import Tasks, check_labels, make_tasks, outputs_of, some_images
 from mtnas.api.given import Out, given_context, identity, settle, tasks_identity, workplace
 from mtnas.api.known import learn
 from mtnas.base.files import read_json
@@ -46,7 +46,7 @@ def train(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train the elastic model once, so that every sub-network works (sandwich rule, in-place distillation).
+    """Train the elastic model once, so that every sub-network works (docs/training.md).
 
     The elastic model's weights change, which are its own; the model it was made from does not. Batch-norm statistics
     come from the data's calibrate split from here on; those of the full network are in place afterwards.
@@ -70,11 +70,13 @@ def train(
     Raises:
         TrainingDiverged: a loss is NaN or infinite; the last good checkpoint is kept.
         JobError: tasks that the data or the network does not have.
+        DataError: the train split has no label of a task.
         CheckpointError: a start that cannot be read, or whose names and shapes are not the network's.
     """
     config = _with_epochs(config or TrainConfig(), epochs)
     config = config if start is None else replace(config, start=str(start))
     found = make_tasks(tasks, data, elastic.tasks)
+    check_labels(found, data, ["train"])
     inputs = {**_inputs(elastic, found, data, config, seed), **({"own": True} if own else {})}
     job = Job(seed=seed, train=config)
     with workplace(out, "train", inputs) as call:
@@ -147,9 +149,11 @@ def finetune(
     Raises:
         TrainingDiverged: a loss is NaN or infinite.
         JobError: tasks that the data does not have.
+        DataError: the train split has no label of a task.
     """
     config = _with_epochs(config or FinetuneConfig(), epochs)
     found = make_tasks(tasks, data, outputs_of(model, some_images(data, "train", 2)))
+    check_labels(found, data, ["train"])
     student = copy.deepcopy(model)
     if isinstance(teacher, nn.Module):
         teacher = copy.deepcopy(teacher)

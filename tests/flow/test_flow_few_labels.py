@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from fabricated import build
 from tiny import JOB, assert_told, mtnas
+from torch import nn
 
+import mtnas as api
 from mtnas.base.errors import DataError
 from mtnas.data.base import Dataset
 from mtnas.data.config import DataConfig
@@ -95,3 +99,32 @@ def test_the_real_set_needs_enough_images_to_reach_all_tasks(tmp_path: Path) -> 
     preflight_labels(context_of(tmp_path, data % 500, f"[{', '.join(CIFAR)}]"))
     with pytest.raises(DataError, match="images of select|all 10 images"):
         preflight_labels(context_of(tmp_path, data % 10, f"[{', '.join(CIFAR)}]"))
+
+
+class OneAnswer(nn.Module):
+    """A network for one of the tasks."""
+
+    def __init__(self, task: str, classes: int) -> None:
+        super().__init__()
+        self.task, self.hidden, self.out = task, nn.Conv2d(3, 16, 3), nn.Linear(16, classes)
+
+    def forward(self, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.task: self.out(self.hidden(image_BCHW).mean((2, 3)))}
+
+
+def test_calls_in_python_tell_it_before_they_work(trees: dict[str, Path], tmp_path: Path) -> None:
+    root = trees["cifar100-mtl"]
+    data = api.open_data(DataConfig(name="cifar100-mtl", root=str(root), height=32, width=32))
+    task = next(task for task in CIFAR if task not in labelled(root)["train"])
+    network = OneAnswer(task, data.info.targets[task].channels)
+    elastic = api.make_elastic(network, torch.zeros(1, 3, 32, 32), round_to=8)
+    calls = {
+        "train": partial(api.train, elastic, [task], data, epochs=1, out=tmp_path),
+        "finetune": partial(api.finetune, network, [task], data, epochs=1, out=tmp_path),
+        "references": partial(api.references, lambda: network, [task], data, epochs=1, cache=tmp_path),
+    }
+    for name, call in calls.items():
+        with pytest.raises(DataError, match="of train with a label for each task") as told:
+            call()
+        assert f"none for {task} among all {data.info.sizes['train']} images" in str(told.value), name
+    assert not list(tmp_path.iterdir())
