@@ -307,3 +307,9 @@ def axis_slices(
     for (name, axis), mask in masks.items():
         slices.setdefault(name, {})[axis] = np.flatnonzero(mask)
     return slices
+
+
+def units_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Group -> channels of a unit, which widths are counted in, from the groups' rows in a run's `space.json`; 1 in
+    runs of earlier versions, which do not say it."""
+    return {str(row.get("name")): int(row.get("channels_per_unit", 1)) for row in rows}

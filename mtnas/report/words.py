@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mtnas.base.groups import units_of
 from mtnas.report.gather import Results
 from mtnas.report.html import Html, join, tag
 
@@ -65,9 +66,8 @@ def tasks_of(results: Results) -> tuple[str, ...]:
 
 
 def channels_per_unit(results: Results) -> dict[str, int]:
-    """Group -> channels of a unit, which widths are counted in; 1 in runs of earlier versions, which do not say it."""
-    groups = results["space"].get("groups") or ()
-    return {str(group.get("name")): int(group.get("channels_per_unit", 1)) for group in groups}
+    """Group -> channels of a unit, which widths are counted in."""
+    return units_of(results["space"].get("groups") or ())
 
 
 def primary_metric(results: Results, task: str) -> str:

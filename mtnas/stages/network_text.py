@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtnas.base.groups import units_of
 from mtnas.search.objectives import Objective
 from mtnas.space.arch import Arch
 from mtnas.stages.folder import RunFolder
@@ -16,15 +17,11 @@ from mtnas.stages.folder import RunFolder
 
 def told(run: RunFolder, arch: Arch, objectives: Sequence[Objective]) -> dict[str, Any]:
     """What a record needs beside the arch: `channels` of the groups that have a choice, kept and in all; and `scored`:
-    unit and direction of each score.
-
-    Runs of earlier versions do not say how many channels a unit has; there it counts as one.
-    """
+    unit and direction of each score."""
     groups = {group["name"]: group for group in run.result("space", "space.json")["groups"]}
-    channels = {}
+    per_unit, channels = units_of(groups.values()), {}
     for name in (name for name in arch.to_json() if name in groups):
-        per_unit = groups[name].get("channels_per_unit", 1)
-        channels[name] = {"kept": int(arch[name]) * per_unit, "of": groups[name]["size"] * per_unit}
+        channels[name] = {"kept": int(arch[name]) * per_unit[name], "of": groups[name]["size"] * per_unit[name]}
     return {"channels": channels, "scored": [objective.to_json() for objective in objectives]}
 
 
