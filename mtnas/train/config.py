@@ -210,7 +210,7 @@ class TrainConfig(FitConfig):
     random_widths: int = 2
     """Random sub-networks per step (turns: per round of steps), beside the largest and the smallest."""
     width_jitter: float = 0.2
-    """Spread of single choices around their branch's width, as a share of the range."""
+    """Spread of single widths around their branch's, as a share of the range; 0 = a branch is evenly wide."""
     start: str = ""
     """Checkpoint of a trained network of this shape, which becomes the full network at the start; empty = none."""
     start_partial: bool = False

@@ -21,9 +21,12 @@ from mtnas.space.choice import Choice
 from mtnas.space.space import Space
 from mtnas.train.config import INDEPENDENT, TrainConfig
 
+#: standard deviation of depths, numbers of experts and input sizes around their branch's size
+SCATTER = 0.2
+
 
 def random_arch(space: Space, rng: np.random.Generator, jitter: float, *, together: bool = False) -> Arch:
-    """One arch; `jitter` is the standard deviation of a choice around its branch's size, which lies in 0..1.
+    """One arch; `jitter` is the standard deviation of a width around its branch's size, which lies in 0..1.
 
     Sizes are stretched beyond 0..1 and clipped, so that wholly small and wholly large branches do occur.
 
@@ -55,7 +58,8 @@ def _size(rng: np.random.Generator) -> float:
 def _option(choice: Choice, size: float, rng: np.random.Generator, jitter: float) -> Option:
     if choice.kind == "operator":  # no option is larger than another in itself
         return choice.options[int(rng.integers(len(choice.options)))]
-    place = np.clip(size + jitter * rng.standard_normal(), 0.0, 1.0)
+    spread = jitter if choice.kind == "width" else SCATTER
+    place = np.clip(size + spread * rng.standard_normal(), 0.0, 1.0)
     return choice.options[round(float(place) * (len(choice.options) - 1))]
 
 

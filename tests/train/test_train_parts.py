@@ -126,6 +126,18 @@ def test_no_jitter_gives_uniform_branches() -> None:
     assert (indices_NC == indices_NC[:, :, :1]).all()
 
 
+def test_depths_scatter_where_widths_do_not() -> None:
+    """A wide network with few blocks is seen, and so is one whose stages differ."""
+    depths = [Choice(f"stage{k}", (1, 2, 3), "depth", ("a", "b")) for k in range(2)]
+    space = Space((*SPACE.choices, *depths))
+    indices_NC = space.encode([random_arch(space, generator(0, k), 0.0) for k in range(400)])
+    widths_NC, depths_NC = indices_NC[:, :4], indices_NC[:, -2:]
+    assert (widths_NC == widths_NC[:, :1]).all()
+    assert (depths_NC[:, 0] != depths_NC[:, 1]).mean() > 0.2
+    of_widest_NC = depths_NC[widths_NC[:, 0] == 3]
+    assert (of_widest_NC < 2).any(axis=1).mean() > 0.05
+
+
 def test_every_option_is_drawn() -> None:
     rng = generator(0, "options")
     indices_NC = SPACE.encode([random_arch(SPACE, rng, 0.2) for _ in range(500)])

@@ -139,7 +139,7 @@ class Worker:
 
             def losses(arch: Arch) -> dict[str, float]:
                 splits = ("select", "report") if arch in first else ("select",)
-                scores = self._splits(elastic.extract(arch), self.tasks, splits)
+                scores = self._primary(elastic.extract(arch), splits)
                 found[arch] = {"arch": arch.to_json(), "macs": costs.share(arch), **scores}
                 bar.advance()
                 return self.metrics.losses(scores["select"])
@@ -150,7 +150,7 @@ class Worker:
                 evolve(pool, elastic.space, budgets, asked, setting.rounds, setting.children)
         for arch in dict.fromkeys(arch for budget in budgets for arch in pool.chosen(asked, budget)):
             if "report" not in found[arch]:
-                found[arch] |= self._splits(elastic.extract(arch), self.tasks, ("report",))
+                found[arch] |= self._primary(elastic.extract(arch), ("report",))
         return list(found.values())
 
     def _out(self, arm: str, seed: int) -> Path:
@@ -257,6 +257,11 @@ class Worker:
     ) -> dict[str, Scores]:
         network.eval()
         return {name: score(network, tasks, self.dataset.split(name), batch_size=64) for name in names}
+
+    def _primary(self, network: nn.Module, names: Sequence[str]) -> dict[str, Scores]:
+        """The tasks' primary metrics alone."""
+        found = self._splits(network, self.tasks, names)
+        return {split: self.metrics.alone(scores) for split, scores in found.items()}
 
     def _calibration(self) -> list[torch.Tensor]:
         split = self.dataset.split("calibrate")
