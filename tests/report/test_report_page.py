@@ -118,6 +118,18 @@ def test_widths_are_told_in_channels(tmp_path: Path) -> None:
     assert f"8 channels of {name}" in text
 
 
+def test_it_says_where_there_is_something_to_save(tmp_path: Path) -> None:
+    """Shared part and decoders together, or the whole of a network of one task; nothing in runs that do not tell."""
+    folder = FakeRun(tmp_path).upto("space")
+    assert "shared part 50% · decoders together 38%<" in body_of(page(gather(folder)))
+    path = folder / "1-space/space.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "savings": {"whole network": {"macs": 0.7, "params": 0.6}}}))
+    assert "whole network 70%<" in body_of(page(gather(folder)))
+    path.write_text(json.dumps({name: value for name, value in record.items() if name != "savings"}))
+    assert "saves at most" not in body_of(page(gather(folder)))
+
+
 def test_what_is_missed_is_not_hidden(tmp_path: Path) -> None:
     body = body_of(page(gather(FakeRun(tmp_path, met=False).upto("certify"))))
     assert "Budget missed, verification failed" in body

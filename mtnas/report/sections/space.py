@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtnas.report.gather import Record, Results
 from mtnas.report.html import Html, badge, div, facts, folded, join, table, tag
@@ -24,6 +24,8 @@ def render(results: Results) -> Html:
         ("largest", _counts(space.get("largest"))),
         ("smallest", _counts(space.get("smallest"))),
     ]
+    if saved := _savings(space.get("savings") or {}, tasks):
+        pairs.append(("saves at most, of multiply-adds", saved))
     per_unit = channels_per_unit(results)
     rows = [
         (
@@ -91,6 +93,12 @@ def _counts(counts: object) -> Html | str:
         return ""
     text = f"{large(counts.get('macs'))} multiply-adds · {large(counts.get('params'))} parameters"
     return div("", f"{text} · {number(counts.get('size_mb'), 3)} MB")
+
+
+def _savings(rows: Mapping[str, Record], tasks: tuple[str, ...]) -> str:
+    """What parts of several tasks, or the whole, save at their smallest: where a search can find anything at all."""
+    shares = {name: row.get("macs") for name, row in rows.items() if name not in tasks}
+    return " · ".join(f"{name} {share:.0%}" for name, share in shares.items() if isinstance(share, float))
 
 
 def _owners(owners: object, tasks: tuple[str, ...]) -> str:
