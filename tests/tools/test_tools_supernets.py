@@ -339,6 +339,21 @@ def test_gains_are_paired_and_budgets_that_a_rival_misses_count_as_nothing(
     assert by_arm["encoder and decoders", 30]["hypervolume"] == pytest.approx(1.0)
 
 
+def test_a_choice_that_other_images_do_not_bear_out_is_told_apart_from_a_dial_that_does_not_turn(
+    records: Records,
+) -> None:
+    """Three networks between the tasks; on the images that did not choose, their order is the other way round."""
+    trade = {"a": (1.0, 1.4), "b": (1.15, 1.15), "c": (1.4, 1.0)}
+    turned = [
+        Candidate(name, 0.5, dict(zip(TASKS, seen, strict=True)), dict(zip(TASKS, reversed(seen), strict=True)))
+        for name, seen in trade.items()
+    ]
+    found = control.Answers(records, turned).at(1.0)
+    assert all(found["seen"][task] > 0.8 and found["correlations"][task] < -0.8 for task in TASKS)
+    alike = control.Answers(records, [replace(one, report=one.select) for one in turned]).at(1.0)
+    assert alike["correlations"] == alike["seen"] == found["seen"]
+
+
 def test_trainings_are_compared_by_the_networks_that_both_have_scored(
     records: Records, tiny: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ COLUMNS = (
     Column("used", "used, % of the budget", 0),
     Column("range", "range of delta by task, points", 1),
     Column("correlation", "correlation with preference", 2),
+    Column("seen", "the same on the images that chose", 2),
 )
 
 
@@ -68,7 +69,8 @@ def _answered(records: Records, arm: str, seeds: Sequence[int]) -> bool:
 
 NOTE = (
     "Loss ratios to single-task networks of the same encoder and seed; reference point 2 for every task, 20 fixed "
-    "preferences for each budget. Ranges and correlations over sweeps of one task's preference, mean over tasks."
+    "preferences for each budget. Ranges and correlations over sweeps of one task's preference, mean over tasks; of "
+    "the report split, the last column of the select split."
 )
 
 
@@ -82,7 +84,8 @@ class Answers:
         self.known: dict[float, dict[str, Any]] = {}
 
     def at(self, budget: float) -> dict[str, Any]:
-        """Hypervolume, used share, and for each task range and correlation; zeros where nothing fits."""
+        """Hypervolume, used share, and for each task range, correlation, and that on the select split; zeros where
+        nothing fits."""
         if budget not in self.known:
             self.known[budget] = self._at(budget)
         return self.known[budget]
@@ -91,19 +94,21 @@ class Answers:
         chosen = picks(self.found, self.preferences, budget)
         if not chosen:
             nothing = dict.fromkeys(self.tasks, 0.0)
-            return {"hypervolume": 0.0, "used": None, "ranges": nothing, "correlations": nothing}
+            return {"hypervolume": 0.0, "used": None, "ranges": nothing, "correlations": nothing, "seen": nothing}
         ratios_NT = np.array([[c.report[task] for task in self.tasks] for c in chosen])
-        ranges, correlations = {}, {}
+        ranges, correlations, seen = {}, {}, {}
         for task, sweep in self.sweeps.items():
             swept = picks(self.found, sweep, budget)
             values = [c.report[task] for c in swept]
             ranges[task] = 100.0 * (max(values) - min(values))
             correlations[task] = rank_control(sweep, [c.report for c in swept])[task] or 0.0
+            seen[task] = rank_control(sweep, [c.select for c in swept])[task] or 0.0
         return {
             "hypervolume": ratio_hypervolume(ratios_NT).value,
             "used": 100.0 * statistics.fmean(c.macs for c in chosen) / budget,
             "ranges": ranges,
             "correlations": correlations,
+            "seen": seen,
         }
 
 
@@ -121,6 +126,7 @@ def _row(arm: str, budget: float, found: Sequence[Mapping[str, Any]]) -> dict[st
         "used": statistics.fmean(used) if used else None,
         "range": statistics.fmean(_means(found, "ranges")) if fits else None,
         "correlation": statistics.fmean(_means(found, "correlations")) if fits else None,
+        "seen": statistics.fmean(_means(found, "seen")) if fits else None,
     }
 
 
