@@ -291,6 +291,12 @@ def scored(miou: float, abs_err: float) -> dict[str, Any]:
     return {"select": scores, "report": scores}
 
 
+def costing(folder: Path, setting: Setting, ours: float, encoder_only: float) -> None:
+    """Records of trainings that say what a step computes."""
+    for arm, ratio in ((JOINT, ours), ("encoder", encoder_only)):
+        write(folder, setting, arm, 0, training={"cost": {"ratio": ratio}})
+
+
 def references(folder: Path, setting: Setting, seed: int) -> None:
     for task in TASKS:
         whole = scored(50.0, 0.5)
@@ -326,8 +332,10 @@ def test_gains_are_paired_and_budgets_that_a_rival_misses_count_as_nothing(
         write(folder, tiny, f"answers-{JOINT}", seed, candidates=good)
         write(folder, tiny, "answers-encoder", seed, candidates=whole)
         write(folder, tiny, "answers-uniform", seed, candidates=good)
+    costing(folder, tiny, 0.5, 0.75)
     monkeypatch.setattr(control, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
     result = control.run("tiny", Options())
+    assert "An epoch of encoder only takes 1.50 times the multiply-adds" in result.note
     claims = {claim.claim: claim for claim in result.claims}
     everywhere = claims["hypervolume gained over encoder only, all budgets, %"]
     assert everywhere.value == pytest.approx(300.0) and everywhere.met is True
@@ -371,6 +379,7 @@ def test_trainings_are_compared_by_the_networks_that_both_have_scored(
         )
         for rival in control.RIVALS:
             write(records.folder, tiny, f"answers-{rival}", seed, candidates=common)
+    costing(records.folder, tiny, 1.0, 1.0)
     monkeypatch.setattr(control, "opened", lambda *_args, **_kwargs: (records, (0, 1, 2)))
     (found,) = [claim for claim in control.run("tiny", Options()).claims if "take turns" in claim.claim]
     assert found.value == pytest.approx(100.0)  # loss ratios (1, 1) against (1, 1.5), the reference point is (2, 2)

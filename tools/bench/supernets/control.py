@@ -60,7 +60,8 @@ def run(data: str, options: Options) -> Result:
     claims = [*_gain_claims(answers, rivals, seeds, budgets), *_correlation_claims(answers, seeds, budgets)]
     if _answered(records, SANDWICHED, seeds):
         claims.append(_training_claim(records, seeds))
-    return Result(seeds, tuple(rows), COLUMNS, tuple(claims), note_of(records, NOTE), {"per_seed": _details(answers)})
+    note, details = note_of(records, NOTE + _work(records)), {"per_seed": _details(answers)}
+    return Result(seeds, tuple(rows), COLUMNS, tuple(claims), note, details)
 
 
 def _answered(records: Records, arm: str, seeds: Sequence[int]) -> bool:
@@ -72,6 +73,12 @@ NOTE = (
     "preferences for each budget. Ranges and correlations over sweeps of one task's preference, mean over tasks; of "
     "the report split, the last column of the select split."
 )
+
+
+def _work(records: Records) -> str:
+    """How much more an epoch computes where decoders keep their size."""
+    whole, ours = (records.read(arm, 0)["training"]["cost"]["ratio"] for arm in ("encoder", JOINT))
+    return f" An epoch of encoder only takes {whole / ours:.2f} times the multiply-adds of one of encoder and decoders."
 
 
 class Answers:
