@@ -69,15 +69,18 @@ def make_tasks(tasks: Tasks, data: Dataset, outputs: Sequence[str] = ()) -> dict
     return found
 
 
-def check_labels(tasks: Mapping[str, Task], data: Dataset, splits: Sequence[str]) -> None:
-    """Raise now, as a `DataError`, what scoring would raise after hours: a split without any label of a task."""
+def check_labels(tasks: Mapping[str, Task], data: Dataset, splits: Sequence[str], limit: int | None = None) -> None:
+    """Raise now, as a `DataError`, what scoring would raise after hours: a split without any label of a task, or its
+    first `limit` images without."""
     for split in splits:
-        if missing := data.unlabelled(split, [name for name in tasks if name in data.info.targets]):
+        if missing := data.unlabelled(split, [name for name in tasks if name in data.info.targets], limit):
+            size = data.info.sizes[split]
+            looked_at = f"its first {limit}" if limit and limit < size else f"all {size}"
             raise DataError(
                 f"at least one image of {split} with a label for each task",
-                received=f"none for {', '.join(missing)} among all {data.info.sizes[split]} images",
+                received=f"none for {', '.join(missing)} among {looked_at} images",
                 where=f"data {data.info.name}",
-                cure="leave these tasks out, or give the split more images",
+                cure="leave these tasks out, or take more images",
             )
 
 

@@ -75,9 +75,9 @@ def search(
         DataError: the select split has no label of a task.
     """
     found = make_tasks(tasks, data, elastic.tasks)
-    check_labels(found, data, ["select"])
     wishes: dict[str, Bounds] = {"budget": budget or {}, "floors": floors or {}, "preference": preference or {}}
     job = _job(wishes, _with_trials(config, trials), score or ScoreConfig(), profile.config, seed)
+    check_labels(found, data, ["select"], job.score.select_images)
     check_profile(elastic, profile, found)
     settle(job, elastic, data)
     with workplace(out, "search", _inputs(job, elastic, found, data, profile)) as call:

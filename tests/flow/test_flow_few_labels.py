@@ -14,6 +14,7 @@ from tiny import JOB, assert_told, mtnas
 from torch import nn
 
 import mtnas as api
+from mtnas.api.data import check_labels
 from mtnas.base.errors import DataError
 from mtnas.data.base import Dataset
 from mtnas.data.config import DataConfig
@@ -128,3 +129,15 @@ def test_calls_in_python_tell_it_before_they_work(trees: dict[str, Path], tmp_pa
             call()
         assert f"none for {task} among all {data.info.sizes['train']} images" in str(told.value), name
     assert not list(tmp_path.iterdir())
+
+
+def test_only_the_images_behind_a_score_count(trees: dict[str, Path]) -> None:
+    """The first image belongs to one of the twenty tasks."""
+    root = trees["cifar100-mtl"]
+    data = api.open_data(DataConfig(name="cifar100-mtl", root=str(root), height=32, width=32))
+    sound = [task for task in CIFAR if task in labelled(root)["select"]]
+    tasks = api.make_tasks(sound, data)
+    check_labels(tasks, data, ["select"])
+    with pytest.raises(DataError, match="among its first 1 images") as told:
+        check_labels(tasks, data, ["select"], 1)
+    assert sum(task not in str(told.value) for task in sound) == 1
