@@ -70,18 +70,11 @@ def make_tasks(tasks: Tasks, data: Dataset, outputs: Sequence[str] = ()) -> dict
 
 
 def check_labels(tasks: Mapping[str, Task], data: Dataset, splits: Sequence[str], limit: int | None = None) -> None:
-    """Raise now, as a `DataError`, what scoring would raise after hours: a split without any label of a task, or its
-    first `limit` images without."""
+    """`Dataset.require_labels` of some splits, in the words of a call: there is no job whose keys could be named."""
+    named = [name for name in tasks if name in data.info.targets]
     for split in splits:
-        if missing := data.unlabelled(split, [name for name in tasks if name in data.info.targets], limit):
-            size = data.info.sizes[split]
-            looked_at = f"its first {limit}" if limit and limit < size else f"all {size}"
-            raise DataError(
-                f"at least one image of {split} with a label for each task",
-                received=f"none for {', '.join(missing)} among {looked_at} images",
-                where=f"data {data.info.name}",
-                cure="leave these tasks out, or take more images",
-            )
+        cure = "leave these tasks out, or take more images"
+        data.require_labels(split, named, limit, where=f"data {data.info.name}", cure=cure)
 
 
 def outputs_of(model: nn.Module, example_BCHW: Tensor) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtnas.base.errors import JobError
+from mtnas.base.errors import DataError, JobError
 from mtnas.base.tables import nearest
 
 
@@ -105,6 +105,21 @@ class Dataset:
             return ()
         count, labels = min(self.info.sizes[split], limit or self.info.sizes[split]), self._labels
         return tuple(name for name in targets if not any(labels(split, index, name) for index in range(count)))
+
+    def require_labels(
+        self, split: str, targets: Sequence[str], limit: int | None = None, *, where: str, cure: str
+    ) -> None:
+        """Raise now, as a `DataError`, what scoring would raise after hours: no image of a split, or of its first
+        `limit`, is labelled for some target."""
+        if missing := self.unlabelled(split, targets, limit):
+            size = self.info.sizes[split]
+            looked_at = f"its first {limit}" if limit and limit < size else f"all {size}"
+            raise DataError(
+                f"at least one image of {split} with a label for each task",
+                received=f"none for {', '.join(missing)} among {looked_at} images",
+                where=where,
+                cure=cure,
+            )
 
 
 def chosen_targets(targets: Mapping[str, TargetInfo], names: Sequence[str]) -> dict[str, TargetInfo]:

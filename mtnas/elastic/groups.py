@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor, nn
 
-from mtnas.base.blocks import Block, inside
+from mtnas.base.blocks import Block, all_inside
 from mtnas.base.errors import ModelError
 from mtnas.base.forks import Fork, needs_of, offered
 from mtnas.base.groups import ChannelGroup, Member
@@ -197,4 +197,4 @@ def ignored_names(model: nn.Module, ignored_layers: Sequence[str | nn.Module]) -
                 "layers of this model", received=str(layer).splitlines()[0], where="ignored_layers", cure=known
             )
         chosen |= found
-    return frozenset(name for name in names.values() if "" in chosen or inside(name, tuple(chosen)))
+    return frozenset(names.values()) if "" in chosen else all_inside(names.values(), tuple(chosen))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtnas.base.errors import DataError, JobError
+from mtnas.base.errors import JobError
 from mtnas.base.optional import require
 from mtnas.base.tables import check_name
 from mtnas.job.schema import Job
@@ -32,19 +32,13 @@ def preflight(job: Job, stages: tuple[str, ...]) -> None:
 
 def preflight_labels(context: RunContext) -> None:
     """Raise now what scoring would raise after the training: a task for which a split holds no label at all."""
-    data, score = context.job.data, context.job.score
+    data, score, sizes = context.job.data, context.job.score, context.dataset.info.sizes
     for split, limit in (("train", None), ("select", score.select_images), ("report", None)):
-        if not (missing := context.dataset.unlabelled(split, list(context.tasks), limit)):
-            continue
-        size = context.dataset.info.sizes[split]
-        key, count = ("score.select_images", limit) if limit and limit < size else (f"data.{split}", size)
-        more = f"ask for more images, or leave {key} out for all there are; or "
-        raise DataError(
-            f"at least one image of {split} with a label for each task",
-            received=f"none for {', '.join(missing)} among {'its first' if count < size else 'all'} {count} images",
-            where=key,
-            cure=f"{more if count < size or getattr(data, split) else ''}leave these tasks out",
-        )
+        few = limit is not None and limit < sizes[split]
+        key = "score.select_images" if few else f"data.{split}"
+        more = f"ask for more images, or leave {key} out for all there are; or " if few or getattr(data, split) else ""
+        cure = f"{more}leave these tasks out"
+        context.dataset.require_labels(split, list(context.tasks), limit, where=key, cure=cure)
 
 
 def _space(job: Job) -> None:

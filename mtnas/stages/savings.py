@@ -6,10 +6,11 @@ learns less (docs/supernets.md, CIFAR-100). `plan` says so before anything is tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from mtnas.base.groups import Selection
 from mtnas.space.arch import Arch
 from mtnas.space.choice import Choice
 from mtnas.space.space import Space
@@ -34,26 +35,23 @@ def savings(elastic: ElasticModel, graph: ElasticGraph) -> dict[str, Shares]:
         Rows by part: the shared part, the decoders together, each decoder by its task; of a network of one task the
         whole. A part without a choice has no row.
     """
-    space = elastic.space
-    parts: dict[str, Callable[[Choice], bool]] = {WHOLE: lambda choice: True}
-    if len(elastic.tasks) > 1:
-        parts = {SHARED: lambda choice: len(choice.owners) != 1, OWN: lambda choice: len(choice.owners) == 1}
-        parts |= {task: _only(task) for task in elastic.tasks}
-    full = graph.counts(elastic.selection(space.largest))
-    found = {}
-    for name, belongs in parts.items():
-        if any(map(belongs, space.choices)):
-            least = graph.counts(elastic.selection(_least(space, belongs)))
-            found[name] = {"macs": 1.0 - least.macs / full.macs, "params": 1.0 - least.params / full.params}
+    full, found = graph.counts(Selection.of({})), {}
+    for name, choices in _parts(elastic.space, elastic.tasks).items():
+        if choices:
+            least = {choice.name: choice.options[0] for choice in choices}
+            arch = Arch.of({**elastic.space.largest.as_dict, **least})
+            counts = graph.counts(elastic.selection(arch))
+            found[name] = {"macs": 1.0 - counts.macs / full.macs, "params": 1.0 - counts.params / full.params}
     return found
 
 
-def _only(task: str) -> Callable[[Choice], bool]:
-    return lambda choice: choice.owners == (task,)
-
-
-def _least(space: Space, belongs: Callable[[Choice], bool]) -> Arch:
-    return Arch(tuple((c.name, c.options[0] if belongs(c) else c.options[-1]) for c in space.choices))
+def _parts(space: Space, tasks: Sequence[str]) -> dict[str, list[Choice]]:
+    """The choices of each part."""
+    if len(tasks) == 1:
+        return {WHOLE: list(space.choices)}
+    own = [choice for choice in space.choices if len(choice.owners) == 1]
+    shared = [choice for choice in space.choices if len(choice.owners) != 1]
+    return {SHARED: shared, OWN: own, **{task: [c for c in own if c.owners == (task,)] for task in tasks}}
 
 
 def told(found: Mapping[str, Mapping[str, float]]) -> str:

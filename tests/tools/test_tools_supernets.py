@@ -158,7 +158,7 @@ def test_a_record_is_made_once_and_answers_come_from_its_weights(tiny: Setting, 
     answers = worker.answer("none", 0)
     whole = answers["candidates"][0]
     assert whole["macs"] == 1.0
-    assert whole["report"] == worker.metrics.alone(made["fixed"][-1]["estimated"]["report"])
+    assert whole["report"] == worker.metrics.primary(made["fixed"][-1]["estimated"]["report"])
     assert all(list(scores) == [worker.metrics.names[task]] for task, scores in whole["select"].items())
     records = Records(tiny, worker.metrics, worker.records)
     references(worker.records, tiny, 0)
@@ -174,7 +174,7 @@ def test_weights_that_are_gone_are_trained_again(tiny: Setting, tmp_path: Path) 
     again = worker.answer("uniform", 0)
     known = worker.make("uniform", 0)["fixed"][-1]["estimated"]
     last = again["candidates"][-1]
-    assert all(last[split] == worker.metrics.alone(scores) for split, scores in known.items())
+    assert all(last[split] == worker.metrics.primary(scores) for split, scores in known.items())
 
 
 def test_an_arm_of_larger_networks_can_take_as_many_multiply_adds(tiny: Setting, tmp_path: Path) -> None:

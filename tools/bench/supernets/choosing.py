@@ -36,7 +36,7 @@ class Metrics:
     def of_scores(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         return {task: scores[task][name] for task, name in self.names.items() if task in scores}
 
-    def alone(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    def primary(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
         """Scores without the other metrics: what the records of hundreds of networks hold."""
         return {task: {self.names[task]: value} for task, value in self.of_scores(scores).items()}
 

@@ -261,7 +261,7 @@ class Worker:
     def _primary(self, network: nn.Module, names: Sequence[str]) -> dict[str, Scores]:
         """The tasks' primary metrics alone."""
         found = self._splits(network, self.tasks, names)
-        return {split: self.metrics.alone(scores) for split, scores in found.items()}
+        return {split: self.metrics.primary(scores) for split, scores in found.items()}
 
     def _calibration(self) -> list[torch.Tensor]:
         split = self.dataset.split("calibrate")
