@@ -69,9 +69,9 @@ def advice(found: Mapping[str, Mapping[str, float]], limits: Sequence[str], spac
     if own is None or SHARED not in found:
         return ""
     counts = {_COUNT_OF.get(limit, "macs") for limit in limits} or {"macs"}
-    if max(own[count] for count in counts) >= WORTH:
-        return ""
     layers = ", ".join(f'"{layer}"' for layer in own_layers(space))
+    if max(own[count] for count in counts) >= WORTH or not layers:
+        return ""
     return f"keep decoders whole, they save next to nothing: space: {{ignored_layers: [{layers}]}}"
 
 

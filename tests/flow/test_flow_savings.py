@@ -72,6 +72,13 @@ def test_advice_follows_the_cost_that_is_limited() -> None:
     assert advice({**found, OWN: {"macs": 0.05, "params": 0.0}}, ["macs"], space) == ""
 
 
+def test_no_advice_without_a_layer_that_it_could_name() -> None:
+    """Decoders whose blocks alone may be left out have no widths to keep."""
+    found = {SHARED: {"macs": 0.8, "params": 0.8}, OWN: {"macs": 0.01, "params": 0.01}}
+    blocks = Space((Choice("body", (8, 16), "width", ("a", "b")), Choice("heads.a", (0, 1), "depth", ("a",))))
+    assert advice(found, ["macs"], blocks) == ""
+
+
 def test_layers_of_decoders_are_named_by_what_holds_no_others() -> None:
     def names(*choices: tuple[str, str]) -> list[str]:
         return own_layers(Space(tuple(Choice(name, (8, 16), "width", tuple(owners)) for name, owners in choices)))
